@@ -1,0 +1,19 @@
+//! spheron-watch guards what people spend on GPUs rented from Spheron AI.
+//!
+//! **One pure function decides; everything else carries facts to it and decisions away from it.** See `ARCHITECTURE.md` for
+//! the map, the invariants and what is deliberately absent.
+
+pub mod app;
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod drive;
+pub mod engine;
+pub mod model;
+pub mod notify;
+pub mod schedule;
+pub mod serve;
+pub mod signals;
+pub mod sim;
+pub mod spheron;
+pub mod store;

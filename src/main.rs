@@ -1,0 +1,3 @@
+//! argv → app → exit code.
+
+fn main() {}

@@ -1,0 +1,176 @@
+//! Alerts: one per rule and subject, their life, and the notices that tell of it.
+//!
+//! It must never hold anything random: ids derive from (rule, subject, episode), so a retry and a replay say the same.
+
+use std::{fmt, sync::Arc};
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::{DeploymentId, TeamId, Time, VolumeId};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    Info,
+    Warning,
+    Critical,
+}
+
+impl Severity {
+    pub const ALL: [Self; 3] = [Self::Info, Self::Warning, Self::Critical];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Info => "info",
+            Self::Warning => "warning",
+            Self::Critical => "critical",
+        }
+    }
+}
+
+impl fmt::Display for Severity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// What an alert is about. A deployment's identity is (id, createdAt): an id that comes back is another subject.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase", tag = "kind")]
+pub enum Subject {
+    Account,
+    Team { id: TeamId },
+    Deployment { id: DeploymentId, created_at: Time },
+    Volume { id: VolumeId },
+}
+
+impl Subject {
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Account => "account",
+            Self::Team { .. } => "team",
+            Self::Deployment { .. } => "deployment",
+            Self::Volume { .. } => "volume",
+        }
+    }
+}
+
+/// `account`, `team/ID`, `deployment/ID@CREATED_MS`, `volume/ID`: the key in the database and in ids.
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Account => f.write_str("account"),
+            Self::Team { id } => write!(f, "team/{id}"),
+            Self::Deployment { id, created_at } => write!(f, "deployment/{id}@{}", created_at.millis()),
+            Self::Volume { id } => write!(f, "volume/{id}"),
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct AlertKey {
+    pub rule: Arc<str>,
+    pub subject: Subject,
+}
+
+/// The life of an alert. Absent from the engine's state means: never fired, inactive.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "state")]
+pub enum AlertState {
+    /// The condition holds, `for` has not passed yet.
+    Pending { since: Time, episode: u32 },
+    /// People were told. `cleared` is since when the condition has ceased (`keep_firing_for`).
+    Firing { since: Time, episode: u32, told: Time, cleared: Option<Time> },
+    /// An event was told once; never repeated, never resolved.
+    Told { at: Time, episode: u32 },
+    /// Was firing or told before; the number of its past episodes, so that ids are never used twice.
+    Resting { episode: u32, since: Time },
+}
+
+impl AlertState {
+    pub fn is_firing(&self) -> bool {
+        match self {
+            Self::Firing { .. } => true,
+            Self::Pending { .. } | Self::Told { .. } | Self::Resting { .. } => false,
+        }
+    }
+}
+
+/// The constant id of one notice: the same at every retry and at every receiver. `evt_` + 32 hex digits.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct EventId(Arc<str>);
+
+impl EventId {
+    /// `nth` tells reminders of one episode apart.
+    pub fn derive(key: &AlertKey, episode: u32, transition: Transition, nth: i64) -> Self {
+        let text = format!("{}\0{}\0{episode}\0{}\0{nth}", key.rule, key.subject, transition.as_str());
+        let digest = Sha256::digest(text.as_bytes());
+        let hex: String = digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+        Self(format!("evt_{hex}").into())
+    }
+
+    pub fn from_text(text: impl Into<Arc<str>>) -> Self {
+        Self(text.into())
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for EventId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Transition {
+    Firing,
+    /// Still firing, told again after `repeat_interval`.
+    Reminder,
+    Resolved,
+    /// Something that happened; it neither repeats nor resolves.
+    Event,
+    /// Asked for by `test-notify`.
+    Test,
+}
+
+impl Transition {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Firing => "firing",
+            Self::Reminder => "reminder",
+            Self::Resolved => "resolved",
+            Self::Event => "event",
+            Self::Test => "test",
+        }
+    }
+}
+
+/// One thing to tell, complete in itself: a receiver is rendered from it and nothing else. Texts may be hostile.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Notice {
+    pub id: EventId,
+    pub key: AlertKey,
+    /// The rule's kind, e.g. `running_long`.
+    pub kind: Arc<str>,
+    pub transition: Transition,
+    pub severity: Severity,
+    /// Without severity prefix: `low balance: research has $8.20 left`.
+    pub title: String,
+    /// Why, with figures, in full sentences.
+    pub reason: String,
+    /// What the reader can do now.
+    pub advice: String,
+    /// Name → value pairs shown as a table, in order: team, deployment, rate, cost, …
+    pub details: Vec<(Arc<str>, String)>,
+    /// When the episode began.
+    pub since: Time,
+    /// When this notice was decided.
+    pub at: Time,
+    pub receivers: Vec<Arc<str>>,
+}

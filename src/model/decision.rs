@@ -1,0 +1,77 @@
+//! What one step decided: what to tell, what not and why, when to look again, and the record that commits it.
+//!
+//! It must never hold an effect: effects read committed rows.
+
+use std::sync::Arc;
+
+use super::{AlertKey, AlertState, Change, FailureKind, Feed, Notice, Outcome, Subject, Time};
+
+#[must_use = "decisions that are not committed are lost alerts"]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Decisions {
+    pub notices: Vec<Notice>,
+    /// States that changed; `None` removes the row.
+    pub alerts: Vec<(AlertKey, Option<AlertState>)>,
+    /// Every rule and subject that did not tell anything now, with the reason.
+    pub held: Vec<Held>,
+    pub wake: Option<Wake>,
+}
+
+/// When to step again even if nothing is observed until then, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wake {
+    pub at: Time,
+    pub why: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Held {
+    pub rule: Arc<str>,
+    pub subject: Subject,
+    pub reason: HeldReason,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HeldReason {
+    /// The condition does not hold.
+    NotMet,
+    /// It holds, but `for` lasts until then.
+    Pending { until: Time },
+    /// It fires already and people were told; the next reminder, if any.
+    AlreadyTold { next: Option<Time> },
+    /// It has ceased, but `keep_firing_for` or hysteresis holds it.
+    KeptFiring { until: Option<Time> },
+    /// An event that was told, or that lies before our time.
+    PastEvent,
+    /// What it needs to know is not known: the last state stays.
+    Unknown { feed: Feed },
+    /// The rule's matcher leaves this subject out.
+    NotMatched,
+}
+
+/// Everything one step commits, in one transaction.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct StepRecord {
+    pub at: Time,
+    pub polls: Vec<PollRow>,
+    pub changes: Vec<Change>,
+    pub alerts: Vec<(AlertKey, Option<AlertState>)>,
+    pub notices: Vec<Notice>,
+}
+
+impl StepRecord {
+    pub fn is_empty(&self) -> bool {
+        self.polls.is_empty() && self.changes.is_empty() && self.alerts.is_empty() && self.notices.is_empty()
+    }
+}
+
+/// One line of the poll log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PollRow {
+    pub feed: Feed,
+    pub at: Time,
+    pub outcome: Outcome,
+    pub items: u32,
+    pub failure: Option<FailureKind>,
+    pub trouble: Option<Arc<str>>,
+}

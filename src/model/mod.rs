@@ -1,0 +1,32 @@
+//! Plain values that every room speaks in: money, time, resources, observations, the snapshot, rules, alerts, decisions.
+//!
+//! It must never import anything of ours, read a clock, or do I/O.
+
+pub mod alert;
+pub mod decision;
+pub mod meter;
+pub mod money;
+pub mod observation;
+pub mod outbox;
+pub mod resource;
+pub mod rule;
+pub mod snapshot;
+pub mod time;
+pub mod view;
+
+pub use alert::{AlertKey, AlertState, EventId, Notice, Severity, Subject, Transition};
+pub use decision::{Decisions, Held, HeldReason, PollRow, StepRecord, Wake};
+pub use meter::{Meter, NoMeter};
+pub use money::Usd;
+pub use observation::{Facts, Failure, FailureKind, Feed, Listing, Observation, Outcome, Scope, Unreadable};
+pub use outbox::{Delivery, OutboxRow, Receipt};
+pub use resource::{
+    Balance, CanTerminate, Deployment, DeploymentId, InstanceType, Offer, Status, TeamId, Volume, VolumeId,
+    VolumeStatus,
+};
+pub use rule::{Glob, MatchKey, Matcher, Route, Rule, RuleKind};
+pub use snapshot::{
+    Account, Change, FeedHealth, Presence, Shrunk, Snapshot, Tracked, TrackedTeam, TrackedVolume,
+};
+pub use time::{Time, humanize};
+pub use view::{OutboxDepth, View};

@@ -1,0 +1,181 @@
+//! All the engine may know at one instant: the latest of everything, with its age and how it came to be known.
+//!
+//! It must never hold a hint that something changed, only what is: the engine decides from state. Unchanged records are
+//! shared (`Arc`), so a copy for readers costs pointers.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Deployment, DeploymentId, FailureKind, Feed, Offer, Outcome, TeamId, Time, Usd, Volume, VolumeId,
+};
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Snapshot {
+    pub feeds: BTreeMap<Feed, FeedHealth>,
+    pub teams: BTreeMap<TeamId, Arc<TrackedTeam>>,
+    pub deployments: BTreeMap<DeploymentId, Arc<Tracked>>,
+    pub volumes: BTreeMap<VolumeId, Arc<TrackedVolume>>,
+    /// The last whole offers list.
+    pub offers: Arc<Vec<Offer>>,
+    /// The last time that a large part of the fleet vanished between two complete polls.
+    pub shrunk: Option<Shrunk>,
+    /// Since when the API answers 401; `None` once any call was authorised.
+    pub key_rejected_since: Option<Time>,
+    /// The API's clock minus ours at the last answer that said.
+    pub skew_ms: Option<i64>,
+    /// Whether the inventory has shown that the unscoped list covers every team's own.
+    pub unscoped_covers: bool,
+    /// When this account was first observed by this database.
+    pub first_observed: Option<Time>,
+    /// The daemon's own state: a configuration that could not be loaded.
+    pub config_error: Option<Arc<str>>,
+}
+
+/// How a feed is doing. `interval` is the effective one, as the governor stretches it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FeedHealth {
+    pub interval: Duration,
+    /// When this process began to watch it: before it the feed cannot be late.
+    pub watched_since: Time,
+    pub last_attempt: Option<Time>,
+    pub last_outcome: Option<Outcome>,
+    pub last_complete: Option<Time>,
+    pub failures_in_row: u32,
+    /// Why the last attempt was not complete, for people.
+    pub trouble: Option<Arc<str>>,
+    pub failure: Option<FailureKind>,
+}
+
+impl FeedHealth {
+    pub fn new(interval: Duration, now: Time) -> Self {
+        Self {
+            interval,
+            watched_since: now,
+            last_attempt: None,
+            last_outcome: None,
+            last_complete: None,
+            failures_in_row: 0,
+            trouble: None,
+            failure: None,
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TrackedTeam {
+    pub id: TeamId,
+    pub name: Arc<str>,
+    pub role: Arc<str>,
+    /// The last balance that could be read; never 0 for "unknown".
+    pub balance: Option<Usd>,
+    /// The poll that read it.
+    pub balance_at: Option<Time>,
+    /// The balance before the last change, and when that change was seen.
+    pub previous: Option<(Usd, Time)>,
+    /// Since when a watched team is missing from complete answers, or its balance unreadable.
+    pub unknown_since: Option<Time>,
+    /// Why its own lists cannot be read (403), if so.
+    pub denied: Option<Arc<str>>,
+}
+
+/// Whether the lists still show a deployment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "is", content = "at")]
+pub enum Presence {
+    /// In the last complete list that should hold it.
+    Listed,
+    /// A complete list lacked it; its own GET decides. Says since when, and how many 404s came since.
+    Missing { since: Time, not_found: u8 },
+    /// 404 on two polls, or an ended status of its own: concluded.
+    Gone(Time),
+}
+
+/// A deployment and what we know of how we know it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tracked {
+    pub deployment: Deployment,
+    pub first_seen: Time,
+    pub presence: Presence,
+    /// When the present status was first observed.
+    pub status_since: Time,
+    /// The status before it, where the transition lies between two of our own observations.
+    pub status_before: Option<super::Status>,
+    /// A later answer about it could not be read (one bad record): since when.
+    pub unreadable_since: Option<Time>,
+}
+
+impl Tracked {
+    /// Present and billing, as far as we know.
+    pub fn is_live(&self) -> bool {
+        match self.presence {
+            Presence::Listed | Presence::Missing { .. } => self.deployment.bills(),
+            Presence::Gone(_) => false,
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TrackedVolume {
+    pub volume: Volume,
+    pub first_seen: Time,
+    /// When a complete list first lacked it.
+    pub gone_at: Option<Time>,
+}
+
+/// Half or more of the running deployments vanished from one complete poll to the next (FAULTS 6).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shrunk {
+    pub at: Time,
+    pub running_before: u32,
+    pub vanished: Vec<DeploymentId>,
+}
+
+/// What an observation changed: one row each in the store's change-only series. The value is the whole new state.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    Team(Arc<TrackedTeam>),
+    Deployment(Arc<Tracked>),
+    Volume(Arc<TrackedVolume>),
+    /// The whole list of offers, when it differs from the last.
+    Offers(Arc<Vec<Offer>>),
+    /// The small rest of the snapshot (`shrunk`, `key_rejected_since`, `unscoped_covers`, `first_observed`).
+    Account(Account),
+}
+
+/// The persisted small rest of the snapshot.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Account {
+    pub shrunk: Option<Shrunk>,
+    pub key_rejected_since: Option<Time>,
+    pub unscoped_covers: bool,
+    pub first_observed: Option<Time>,
+}
+
+impl Snapshot {
+    pub fn account(&self) -> Account {
+        Account {
+            shrunk: self.shrunk.clone(),
+            key_rejected_since: self.key_rejected_since,
+            unscoped_covers: self.unscoped_covers,
+            first_observed: self.first_observed,
+        }
+    }
+
+    /// What bills now in a team, per hour: deployments and volumes.
+    pub fn burn_per_hour(&self, team: &TeamId) -> Usd {
+        let deployments = self.deployments.values().filter(|t| &t.deployment.team == team && t.is_live());
+        let volumes = self.volumes.values().filter(|v| &v.volume.team == team && v.gone_at.is_none());
+        let deployments: Usd = deployments.map(|t| t.deployment.hourly_rate).sum();
+        deployments.saturating_add(volumes.map(|v| v.volume.hourly_rate).sum())
+    }
+
+    /// Deployments that a complete list lacks and whose own GET must decide.
+    pub fn vanished(&self) -> impl Iterator<Item = &DeploymentId> {
+        self.deployments.iter().filter_map(|(id, t)| match t.presence {
+            Presence::Missing { .. } => Some(id),
+            Presence::Listed | Presence::Gone(_) => None,
+        })
+    }
+}
