@@ -74,25 +74,23 @@ pub struct AlertKey {
     pub subject: Subject,
 }
 
-/// The life of an alert. Absent from the engine's state means: never fired, inactive.
+/// The life of an alert. Absent from the engine's state means inactive. An episode is identified by when it began.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "state")]
 pub enum AlertState {
     /// The condition holds, `for` has not passed yet.
-    Pending { since: Time, episode: u32 },
+    Pending { since: Time },
     /// People were told. `cleared` is since when the condition has ceased (`keep_firing_for`).
-    Firing { since: Time, episode: u32, told: Time, cleared: Option<Time> },
+    Firing { since: Time, told: Time, cleared: Option<Time> },
     /// An event was told once; never repeated, never resolved.
-    Told { at: Time, episode: u32 },
-    /// Was firing or told before; the number of its past episodes, so that ids are never used twice.
-    Resting { episode: u32, since: Time },
+    Told { at: Time },
 }
 
 impl AlertState {
     pub fn is_firing(&self) -> bool {
         match self {
             Self::Firing { .. } => true,
-            Self::Pending { .. } | Self::Told { .. } | Self::Resting { .. } => false,
+            Self::Pending { .. } | Self::Told { .. } => false,
         }
     }
 }
@@ -103,9 +101,10 @@ impl AlertState {
 pub struct EventId(Arc<str>);
 
 impl EventId {
-    /// `nth` tells reminders of one episode apart.
-    pub fn derive(key: &AlertKey, episode: u32, transition: Transition, nth: i64) -> Self {
-        let text = format!("{}\0{}\0{episode}\0{}\0{nth}", key.rule, key.subject, transition.as_str());
+    /// `since` is when the episode began; `nth` tells its reminders apart.
+    pub fn derive(key: &AlertKey, since: Time, transition: Transition, nth: i64) -> Self {
+        let text =
+            format!("{}\0{}\0{}\0{}\0{nth}", key.rule, key.subject, since.millis(), transition.as_str());
         let digest = Sha256::digest(text.as_bytes());
         let hex: String = digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
         Self(format!("evt_{hex}").into())

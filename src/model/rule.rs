@@ -148,6 +148,11 @@ impl Glob {
         self.0.iter().collect()
     }
 
+    /// Without a wildcard it names one thing.
+    pub fn is_literal(&self) -> bool {
+        !self.0.iter().any(|c| matches!(c, '*' | '?'))
+    }
+
     /// Linear in practice, quadratic at worst: it backtracks to the last `*` only.
     pub fn matches(&self, text: &str) -> bool {
         let text: Vec<char> = text.chars().flat_map(char::to_lowercase).collect();

@@ -19,8 +19,8 @@ pub struct Snapshot {
     pub volumes: BTreeMap<VolumeId, Arc<TrackedVolume>>,
     /// The last whole offers list.
     pub offers: Arc<Vec<Offer>>,
-    /// The last time that a large part of the fleet vanished between two complete polls.
-    pub shrunk: Option<Shrunk>,
+    /// Teams whose fleet shrank by half or more between two complete polls, until every vanished deployment is explained.
+    pub shrunk: BTreeMap<TeamId, Shrunk>,
     /// Since when the API answers 401; `None` once any call was authorised.
     pub key_rejected_since: Option<Time>,
     /// The API's clock minus ours at the last answer that said.
@@ -42,6 +42,8 @@ pub struct FeedHealth {
     pub last_attempt: Option<Time>,
     pub last_outcome: Option<Outcome>,
     pub last_complete: Option<Time>,
+    /// The last poll that left out nothing but what is forbidden to us or was a bad record: we were not blind then.
+    pub last_usable: Option<Time>,
     pub failures_in_row: u32,
     /// Why the last attempt was not complete, for people.
     pub trouble: Option<Arc<str>>,
@@ -56,6 +58,7 @@ impl FeedHealth {
             last_attempt: None,
             last_outcome: None,
             last_complete: None,
+            last_usable: None,
             failures_in_row: 0,
             trouble: None,
             failure: None,
@@ -76,7 +79,7 @@ pub struct TrackedTeam {
     pub previous: Option<(Usd, Time)>,
     /// Since when a watched team is missing from complete answers, or its balance unreadable.
     pub unknown_since: Option<Time>,
-    /// Why its own lists cannot be read (403), if so.
+    /// Why its own lists could not be read at the last poll (403, a fault), if so: what we know of its fleet is old.
     pub denied: Option<Arc<str>>,
 }
 
@@ -124,7 +127,7 @@ pub struct TrackedVolume {
     pub gone_at: Option<Time>,
 }
 
-/// Half or more of the running deployments vanished from one complete poll to the next (FAULTS 6).
+/// Half or more of a team's running deployments, and at least two, vanished from one complete poll to the next (FAULTS 6).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Shrunk {
     pub at: Time,
@@ -147,7 +150,7 @@ pub enum Change {
 /// The persisted small rest of the snapshot.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Account {
-    pub shrunk: Option<Shrunk>,
+    pub shrunk: BTreeMap<TeamId, Shrunk>,
     pub key_rejected_since: Option<Time>,
     pub unscoped_covers: bool,
     pub first_observed: Option<Time>,

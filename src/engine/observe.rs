@@ -1,0 +1,420 @@
+//! Enters an observation into the snapshot.
+//!
+//! It must never take an error for an empty list, nor absence from a list for an end: a deployment that a list lacks is
+//! `Missing` until its own GET says what became of it (FAULTS 6).
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use crate::model::{
+    Balance, Change, Deployment, DeploymentId, Facts, Failure, FailureKind, Feed, FeedHealth, Glob, Listing,
+    Observation, Outcome, Presence, Scope, Shrunk, Snapshot, Status, TeamId, Time, Tracked, TrackedTeam,
+    TrackedVolume, Volume,
+};
+
+/// 404 on two polls: gone, and not by a status of its own.
+const NOT_FOUND_MEANS_GONE: u8 = 2;
+
+/// Enters one observation. `watched`: the teams that the user wants; others never enter.
+pub fn fold(snapshot: &mut Snapshot, observation: &Observation, watched: &[Glob]) {
+    let at = observation.at;
+    snapshot.first_observed.get_or_insert(at);
+    if observation.skew_ms.is_some() {
+        snapshot.skew_ms = observation.skew_ms;
+    }
+    enter_health(snapshot, observation);
+    enter_key(snapshot, observation);
+    match observation.feed {
+        Feed::Balance => fold_balances(snapshot, observation, watched),
+        Feed::Deployments => fold_lists(snapshot, observation, watched),
+        Feed::Inventory => {
+            judge_cover(snapshot, observation);
+            fold_lists(snapshot, observation, watched);
+        }
+        Feed::Detail => fold_details(snapshot, observation, watched),
+        Feed::Volumes => fold_volumes(snapshot, observation),
+        Feed::Offers => fold_offers(snapshot, observation),
+    }
+}
+
+/// What differs between two snapshots, as rows for the change-only series. Shared records cost one pointer comparison.
+pub fn changes(before: &Snapshot, after: &Snapshot) -> Vec<Change> {
+    fn differing<'a, K: Ord, V: PartialEq>(
+        before: &'a BTreeMap<K, Arc<V>>,
+        after: &'a BTreeMap<K, Arc<V>>,
+    ) -> impl Iterator<Item = &'a Arc<V>> {
+        after
+            .iter()
+            .filter(|(key, now)| before.get(*key).is_none_or(|was| !Arc::ptr_eq(was, now) && was != *now))
+            .map(|(_, v)| v)
+    }
+    let mut rows = Vec::new();
+    for team in after.teams.values() {
+        // A poll that read the same balance again is told by the poll log alone.
+        let same = |was: &Arc<TrackedTeam>| {
+            Arc::ptr_eq(was, team) || **was == TrackedTeam { balance_at: was.balance_at, ..(**team).clone() }
+        };
+        if !before.teams.get(&team.id).is_some_and(same) {
+            rows.push(Change::Team(team.clone()));
+        }
+    }
+    for (id, tracked) in &after.deployments {
+        let was = before.deployments.get(id);
+        if !was.is_some_and(|was| Arc::ptr_eq(was, tracked) || same_facts(was, tracked)) {
+            rows.push(Change::Deployment(settled(tracked)));
+        }
+    }
+    rows.extend(differing(&before.volumes, &after.volumes).cloned().map(Change::Volume));
+    if !Arc::ptr_eq(&before.offers, &after.offers) && before.offers != after.offers {
+        rows.push(Change::Offers(after.offers.clone()));
+    }
+    if before.account() != after.account() {
+        rows.push(Change::Account(after.account()));
+    }
+    rows
+}
+
+/// `Missing` is a question, not a fact: it is asked anew after a restart, and never written.
+fn same_facts(was: &Tracked, now: &Tracked) -> bool {
+    let gone = |tracked: &Tracked| matches!(tracked.presence, Presence::Gone(_));
+    gone(was) == gone(now) && *was == Tracked { presence: was.presence, ..now.clone() }
+}
+
+fn settled(tracked: &Arc<Tracked>) -> Arc<Tracked> {
+    match tracked.presence {
+        Presence::Listed | Presence::Gone(_) => tracked.clone(),
+        Presence::Missing { .. } => Arc::new(Tracked { presence: Presence::Listed, ..(**tracked).clone() }),
+    }
+}
+
+fn enter_health(snapshot: &mut Snapshot, observation: &Observation) {
+    let at = observation.at;
+    let outcome = observation.outcome();
+    let health = snapshot
+        .feeds
+        .entry(observation.feed)
+        .or_insert_with(|| FeedHealth::new(Duration::from_secs(60), at));
+    health.last_attempt = Some(at);
+    health.last_outcome = Some(outcome);
+    health.trouble = observation.trouble();
+    health.failure = observation.failure().map(|failure| failure.kind);
+    // A team that is forbidden to us, or a bad record, is its own trouble; the watcher still sees.
+    let only_forbidden = |(_, result): &(Scope, Result<Facts, Failure>)| {
+        result.as_ref().err().is_none_or(|failure| failure.kind == FailureKind::Forbidden)
+    };
+    let usable = match outcome {
+        Outcome::Complete => true,
+        Outcome::Partial => observation.scopes.iter().all(only_forbidden),
+        Outcome::Failed => false,
+    };
+    if outcome == Outcome::Complete {
+        health.last_complete = Some(at);
+    }
+    if usable {
+        health.last_usable = Some(at);
+        health.failures_in_row = 0;
+    } else {
+        health.failures_in_row = health.failures_in_row.saturating_add(1);
+    }
+}
+
+fn enter_key(snapshot: &mut Snapshot, observation: &Observation) {
+    let rejected = observation.scopes.iter().any(|(_, result)| {
+        result.as_ref().err().is_some_and(|failure| failure.kind == FailureKind::Unauthorized)
+    });
+    let accepted = observation.scopes.iter().any(|(_, result)| result.is_ok());
+    if accepted {
+        snapshot.key_rejected_since = None;
+    } else if rejected {
+        snapshot.key_rejected_since.get_or_insert(observation.at);
+    }
+}
+
+fn is_watched(watched: &[Glob], id: &TeamId, name: &str) -> bool {
+    watched.iter().any(|glob| glob.matches(id.as_str()) || glob.matches(name))
+}
+
+fn fold_balances(snapshot: &mut Snapshot, observation: &Observation, watched: &[Glob]) {
+    let at = observation.at;
+    for (_, result) in &observation.scopes {
+        let Ok(Facts::Balances(list)) = result else { continue };
+        for balance in list.items.iter().filter(|b| is_watched(watched, &b.team, &b.name)) {
+            enter_balance(snapshot, balance, at);
+        }
+        let readable: BTreeSet<&TeamId> = list.items.iter().map(|balance| &balance.team).collect();
+        for (id, team) in &mut snapshot.teams {
+            if !readable.contains(id) && team.unknown_since.is_none() {
+                Arc::make_mut(team).unknown_since = Some(at);
+            }
+        }
+        // A team that we meet for the first time with an unreadable balance is unknown, not absent.
+        for id in list.unreadable.iter().filter_map(|bad| bad.id.clone()).map(TeamId::new) {
+            if is_watched(watched, &id, "") {
+                let team = || Arc::new(TrackedTeam { unknown_since: Some(at), ..new_team(&id) });
+                snapshot.teams.entry(id.clone()).or_insert_with(team);
+            }
+        }
+    }
+}
+
+fn new_team(id: &TeamId) -> TrackedTeam {
+    TrackedTeam {
+        id: id.clone(),
+        name: id.as_str().into(),
+        role: "".into(),
+        balance: None,
+        balance_at: None,
+        previous: None,
+        unknown_since: None,
+        denied: None,
+    }
+}
+
+fn enter_balance(snapshot: &mut Snapshot, balance: &Balance, at: Time) {
+    let team =
+        snapshot.teams.entry(balance.team.clone()).or_insert_with(|| Arc::new(new_team(&balance.team)));
+    let team = Arc::make_mut(team);
+    if let Some(before) = team.balance
+        && before != balance.balance
+    {
+        team.previous = Some((before, at));
+    }
+    team.balance = Some(balance.balance);
+    team.balance_at = Some(at);
+    team.unknown_since = None;
+    if team.name != balance.name {
+        team.name = balance.name.clone();
+    }
+    if team.role != balance.role {
+        team.role = balance.role.clone();
+    }
+}
+
+/// The unscoped list covers every team's own if all were whole and none holds what the unscoped one lacks.
+fn judge_cover(snapshot: &mut Snapshot, observation: &Observation) {
+    let mut unscoped: Option<BTreeSet<&DeploymentId>> = None;
+    let mut of_teams: BTreeSet<&DeploymentId> = BTreeSet::new();
+    for (scope, result) in &observation.scopes {
+        let Ok(Facts::Deployments(list)) = result else { return };
+        if !list.is_whole() {
+            return;
+        }
+        let ids = list.items.iter().map(|deployment| &deployment.id);
+        match scope {
+            Scope::Unscoped => unscoped = Some(ids.collect()),
+            Scope::Team(_) | Scope::One(_) => of_teams.extend(ids),
+        }
+    }
+    if let Some(unscoped) = unscoped {
+        snapshot.unscoped_covers = of_teams.is_subset(&unscoped);
+    }
+}
+
+fn fold_lists(snapshot: &mut Snapshot, observation: &Observation, watched: &[Glob]) {
+    let at = observation.at;
+    let running_before = running_by_team(snapshot);
+    let complete = observation.outcome() == Outcome::Complete;
+    let mut seen: BTreeSet<DeploymentId> = BTreeSet::new();
+    let mut covered: Vec<&Scope> = Vec::new();
+    for (scope, result) in &observation.scopes {
+        enter_denial(snapshot, scope, result);
+        let Ok(Facts::Deployments(list)) = result else { continue };
+        for deployment in &list.items {
+            enter_deployment(snapshot, deployment, at, watched);
+        }
+        seen.extend(list.items.iter().map(|deployment| deployment.id.clone()));
+        enter_unreadable(snapshot, list, at, &mut seen);
+        if list.suspect.is_none() && list.unreadable.iter().all(|bad| bad.id.is_some()) {
+            covered.push(scope);
+        }
+    }
+    let all = covered.contains(&&Scope::Unscoped) && snapshot.unscoped_covers;
+    let covers =
+        |team: &TeamId| all || covered.iter().any(|scope| matches!(scope, Scope::Team(id) if id == team));
+    for (id, tracked) in &mut snapshot.deployments {
+        let listed = tracked.presence == Presence::Listed;
+        if listed
+            && !tracked.deployment.status.is_ended()
+            && !seen.contains(id)
+            && covers(&tracked.deployment.team)
+        {
+            Arc::make_mut(tracked).presence = Presence::Missing { since: at, not_found: 0 };
+        }
+    }
+    if complete && observation.feed == Feed::Deployments {
+        judge_shrinking(snapshot, &running_before, at);
+    }
+}
+
+fn enter_denial(snapshot: &mut Snapshot, scope: &Scope, result: &Result<Facts, Failure>) {
+    let Scope::Team(id) = scope else { return };
+    let denied = result.as_ref().err().map(|failure| failure.message.clone());
+    if let Some(team) = snapshot.teams.get_mut(id)
+        && team.denied != denied
+    {
+        Arc::make_mut(team).denied = denied;
+    }
+}
+
+fn enter_unreadable(
+    snapshot: &mut Snapshot,
+    list: &Listing<Deployment>,
+    at: Time,
+    seen: &mut BTreeSet<DeploymentId>,
+) {
+    for id in list.unreadable.iter().filter_map(|bad| bad.id.clone()).map(DeploymentId::new) {
+        if let Some(tracked) = snapshot.deployments.get_mut(&id)
+            && tracked.unreadable_since.is_none()
+        {
+            Arc::make_mut(tracked).unreadable_since = Some(at);
+        }
+        seen.insert(id);
+    }
+}
+
+fn enter_deployment(snapshot: &mut Snapshot, deployment: &Deployment, at: Time, watched: &[Glob]) {
+    let team = snapshot.teams.get(&deployment.team);
+    if !is_watched(watched, &deployment.team, team.map_or("", |team| &team.name)) {
+        return;
+    }
+    match snapshot.deployments.get_mut(&deployment.id) {
+        Some(tracked) if tracked.deployment.created_at == deployment.created_at => {
+            let same = tracked.deployment == *deployment
+                && tracked.presence == Presence::Listed
+                && tracked.unreadable_since.is_none();
+            if !same {
+                let tracked = Arc::make_mut(tracked);
+                if tracked.deployment.status != deployment.status {
+                    tracked.status_before = Some(tracked.deployment.status.clone());
+                    tracked.status_since = at;
+                }
+                tracked.deployment = deployment.clone();
+                tracked.presence = Presence::Listed;
+                tracked.unreadable_since = None;
+            }
+        }
+        // An older identity of the same id, from a list that holds both: the newer one stays.
+        Some(tracked) if tracked.deployment.created_at > deployment.created_at => {}
+        Some(_) | None => {
+            let tracked = Tracked {
+                deployment: deployment.clone(),
+                first_seen: at,
+                presence: Presence::Listed,
+                status_since: at,
+                status_before: None,
+                unreadable_since: None,
+            };
+            snapshot.deployments.insert(deployment.id.clone(), Arc::new(tracked));
+        }
+    }
+}
+
+fn fold_details(snapshot: &mut Snapshot, observation: &Observation, watched: &[Glob]) {
+    for (scope, result) in &observation.scopes {
+        match (scope, result) {
+            (_, Ok(Facts::Deployment(Some(deployment)))) => {
+                enter_deployment(snapshot, deployment, observation.at, watched);
+            }
+            (Scope::One(id), Ok(Facts::Deployment(None))) => {
+                if let Some(tracked) = snapshot.deployments.get_mut(id)
+                    && let Presence::Missing { since, not_found } = tracked.presence
+                {
+                    let not_found = not_found.saturating_add(1);
+                    Arc::make_mut(tracked).presence = if not_found >= NOT_FOUND_MEANS_GONE {
+                        Presence::Gone(observation.at)
+                    } else {
+                        Presence::Missing { since, not_found }
+                    };
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+fn running_by_team(snapshot: &Snapshot) -> BTreeMap<TeamId, Vec<DeploymentId>> {
+    let mut running: BTreeMap<TeamId, Vec<DeploymentId>> = BTreeMap::new();
+    for (id, tracked) in &snapshot.deployments {
+        if tracked.presence == Presence::Listed && tracked.deployment.status == Status::Running {
+            running.entry(tracked.deployment.team.clone()).or_default().push(id.clone());
+        }
+    }
+    running
+}
+
+/// Explained shrinkings end here, and new ones begin.
+fn judge_shrinking(snapshot: &mut Snapshot, running_before: &BTreeMap<TeamId, Vec<DeploymentId>>, at: Time) {
+    let missing = |snapshot: &Snapshot, id: &DeploymentId| {
+        snapshot.deployments.get(id).is_some_and(|t| matches!(t.presence, Presence::Missing { .. }))
+    };
+    let explained: Vec<TeamId> = snapshot
+        .shrunk
+        .iter()
+        .filter(|(_, shrunk)| !shrunk.vanished.iter().any(|id| missing(snapshot, id)))
+        .map(|(team, _)| team.clone())
+        .collect();
+    for team in explained {
+        snapshot.shrunk.remove(&team);
+    }
+    for (team, ids) in running_before {
+        let vanished: Vec<DeploymentId> = ids.iter().filter(|id| missing(snapshot, id)).cloned().collect();
+        if vanished.len() >= 2 && vanished.len().saturating_mul(2) >= ids.len() {
+            let running_before = u32::try_from(ids.len()).unwrap_or(u32::MAX);
+            snapshot.shrunk.insert(team.clone(), Shrunk { at, running_before, vanished });
+        }
+    }
+}
+
+fn fold_volumes(snapshot: &mut Snapshot, observation: &Observation) {
+    let at = observation.at;
+    for (scope, result) in &observation.scopes {
+        let Ok(Facts::Volumes(list)) = result else { continue };
+        for volume in list
+            .items
+            .iter()
+            .filter(|volume| snapshot.teams.contains_key(&volume.team))
+            .cloned()
+            .collect::<Vec<_>>()
+        {
+            enter_volume(snapshot, volume, at);
+        }
+        let Scope::Team(team) = scope else { continue };
+        if !list.is_whole() {
+            continue;
+        }
+        let seen: BTreeSet<_> = list.items.iter().map(|volume| &volume.id).collect();
+        for (id, tracked) in &mut snapshot.volumes {
+            if tracked.volume.team == *team && tracked.gone_at.is_none() && !seen.contains(id) {
+                Arc::make_mut(tracked).gone_at = Some(at);
+            }
+        }
+    }
+}
+
+fn enter_volume(snapshot: &mut Snapshot, volume: Volume, at: Time) {
+    match snapshot.volumes.get_mut(&volume.id) {
+        Some(tracked) => {
+            if tracked.volume != volume || tracked.gone_at.is_some() {
+                let tracked = Arc::make_mut(tracked);
+                tracked.volume = volume;
+                tracked.gone_at = None;
+            }
+        }
+        None => {
+            let id = volume.id.clone();
+            snapshot.volumes.insert(id, Arc::new(TrackedVolume { volume, first_seen: at, gone_at: None }));
+        }
+    }
+}
+
+fn fold_offers(snapshot: &mut Snapshot, observation: &Observation) {
+    for (_, result) in &observation.scopes {
+        let Ok(Facts::Offers(list)) = result else { continue };
+        if list.is_whole() && *snapshot.offers != list.items {
+            snapshot.offers = Arc::new(list.items.clone());
+        }
+    }
+}

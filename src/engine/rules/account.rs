@@ -1,0 +1,37 @@
+//! Rules about the watcher itself: blind, key rejected, configuration invalid.
+//!
+//! It must never be silent about silence: these are the rules that fire because nothing is known.
+
+use std::time::Duration;
+
+use super::{Ground, Judgement};
+use crate::{
+    engine::alert::Verdict,
+    model::{Feed, FeedHealth, Time},
+};
+
+/// The feeds without which the watcher is blind.
+pub const VITAL: [Feed; 2] = [Feed::Balance, Feed::Deployments];
+
+/// No usable poll of a vital feed for max(`longer_than`, 3 effective intervals).
+pub fn blind(longer_than: Duration, ground: &Ground<'_>) -> Judgement {
+    let feeds = || VITAL.iter().filter_map(|feed| ground.snapshot.feeds.get(feed));
+    let Some(deadline) = feeds().map(|health| blind_from(health, longer_than)).min() else {
+        return Verdict::Unknown(Feed::Balance).into();
+    };
+    Judgement::met_if(ground.now > deadline).at(deadline.plus(Duration::from_millis(1)))
+}
+
+/// When a feed counts as late if nothing comes before.
+pub fn blind_from(health: &FeedHealth, longer_than: Duration) -> Time {
+    let last = health.last_usable.map_or(health.watched_since, |last| last.max(health.watched_since));
+    last.plus(longer_than.max(health.interval.saturating_mul(3)))
+}
+
+pub fn key_rejected(ground: &Ground<'_>) -> Judgement {
+    Judgement::met_if(ground.snapshot.key_rejected_since.is_some())
+}
+
+pub fn config_invalid(ground: &Ground<'_>) -> Judgement {
+    Judgement::met_if(ground.snapshot.config_error.is_some())
+}

@@ -1,0 +1,109 @@
+//! Rules about deployments: running too long, spot capacity reclaimed, stopped by the provider.
+//!
+//! It must never conclude an end from absence: that is for the deployment's own GET, which `fold` enters.
+
+use std::time::Duration;
+
+use super::{Ground, Judgement};
+use crate::{
+    engine::alert::Verdict,
+    model::{Feed, Outcome, Presence, Rule, Status, Subject, Tracked},
+};
+
+/// An end that lies this far before our first sight of it is the account's past, not news.
+const NEWS_FOR: Duration = Duration::from_secs(24 * 3_600);
+
+pub fn running_long(
+    rule: &Rule,
+    longer_than: Duration,
+    ground: &Ground<'_>,
+    each: &mut dyn FnMut(Subject, Judgement),
+) {
+    for_each(rule, ground, each, &|tracked| {
+        if !tracked.is_live() {
+            return Verdict::NotMet.into();
+        }
+        match tracked.deployment.status {
+            Status::Running | Status::Unknown(_) => {}
+            Status::Deploying
+            | Status::Stopped
+            | Status::Failed
+            | Status::Terminated
+            | Status::TerminatedProvider => return Verdict::NotMet.into(),
+        }
+        if let Some(feed) = unsure(tracked, ground) {
+            return Verdict::Unknown(feed).into();
+        }
+        let running = ground.now.since(tracked.deployment.since());
+        let due = tracked.deployment.since().plus(longer_than).plus(Duration::from_millis(1));
+        Judgement::met_if(running > longer_than).at(due.max(ground.now))
+    });
+}
+
+/// SPOT became `terminated-provider`: an event.
+pub fn spot_interrupted(rule: &Rule, ground: &Ground<'_>, each: &mut dyn FnMut(Subject, Judgement)) {
+    for_each(rule, ground, each, &|tracked| {
+        let interrupted = tracked.deployment.instance_type.is_spot()
+            && tracked.deployment.status == Status::TerminatedProvider;
+        if interrupted { ended(tracked).into() } else { Verdict::NotMet.into() }
+    });
+}
+
+/// Not SPOT and `terminated-provider` is an event; `stopped` and unknown statuses are states that can pass.
+pub fn provider_stopped(rule: &Rule, ground: &Ground<'_>, each: &mut dyn FnMut(Subject, Judgement)) {
+    for_each(rule, ground, each, &|tracked| match tracked.deployment.status {
+        Status::TerminatedProvider if !tracked.deployment.instance_type.is_spot() => ended(tracked).into(),
+        Status::Stopped | Status::Unknown(_) => match unsure(tracked, ground) {
+            Some(feed) => Verdict::Unknown(feed).into(),
+            None => Judgement::met_if(tracked.is_live()),
+        },
+        Status::TerminatedProvider
+        | Status::Deploying
+        | Status::Running
+        | Status::Failed
+        | Status::Terminated => Verdict::NotMet.into(),
+    });
+}
+
+fn for_each(
+    rule: &Rule,
+    ground: &Ground<'_>,
+    each: &mut dyn FnMut(Subject, Judgement),
+    judge: &dyn Fn(&Tracked) -> Judgement,
+) {
+    for tracked in ground.snapshot.deployments.values() {
+        let deployment = &tracked.deployment;
+        let team = ground.snapshot.teams.get(&deployment.team);
+        let team_name = team.map_or("", |team| &team.name);
+        if rule.matcher.matches_deployment(deployment, team_name) {
+            let subject =
+                Subject::Deployment { id: deployment.id.clone(), created_at: deployment.created_at };
+            each(subject, judge(tracked));
+        }
+    }
+}
+
+/// The feed that would have to speak before anything new may be said of this deployment.
+fn unsure(tracked: &Tracked, ground: &Ground<'_>) -> Option<Feed> {
+    if matches!(tracked.presence, Presence::Missing { .. }) {
+        return Some(Feed::Detail);
+    }
+    let denied =
+        ground.snapshot.teams.get(&tracked.deployment.team).is_some_and(|team| team.denied.is_some());
+    let feed = ground.snapshot.feeds.get(&Feed::Deployments).and_then(|feed| feed.last_outcome);
+    let blind = match feed {
+        None | Some(Outcome::Failed) => true,
+        Some(Outcome::Complete | Outcome::Partial) => false,
+    };
+    (denied || blind || tracked.unreadable_since.is_some()).then_some(Feed::Deployments)
+}
+
+/// News if we saw the transition ourselves, or met it within a day of its happening.
+fn ended(tracked: &Tracked) -> Verdict {
+    let at = tracked.deployment.stopped_at.unwrap_or(tracked.status_since);
+    if tracked.status_before.is_some() || tracked.first_seen.since(at) <= NEWS_FOR {
+        Verdict::Event
+    } else {
+        Verdict::Past
+    }
+}

@@ -1,0 +1,67 @@
+//! The conditions of PRODUCT §6: for each rule, the subjects it is about and what holds of each now.
+//!
+//! It must never judge from data that a failed poll left old: then the verdict is unknown and the last state stays.
+
+mod account;
+pub use account::VITAL;
+mod deployment;
+mod team;
+
+use super::alert::Verdict;
+use crate::model::{Glob, Rule, RuleKind, Snapshot, Subject, Time};
+
+/// What a rule may look at.
+pub struct Ground<'a> {
+    pub snapshot: &'a Snapshot,
+    pub watched: &'a [Glob],
+    pub now: Time,
+}
+
+/// What holds of one subject, and when time alone may change it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Judgement {
+    verdict: Verdict,
+    /// Hysteresis: not met afresh, but enough to go on firing.
+    keeps: bool,
+    looks_again: Option<Time>,
+}
+
+impl Judgement {
+    pub(super) fn verdict(&self, firing: bool) -> Verdict {
+        if firing && self.keeps { Verdict::Kept } else { self.verdict }
+    }
+
+    pub(super) fn looks_again(&self) -> Option<Time> {
+        self.looks_again
+    }
+
+    fn at(mut self, time: Time) -> Self {
+        self.looks_again = Some(time);
+        self
+    }
+
+    fn met_if(holds: bool) -> Self {
+        Self::from(if holds { Verdict::Met } else { Verdict::NotMet })
+    }
+}
+
+impl From<Verdict> for Judgement {
+    fn from(verdict: Verdict) -> Self {
+        Self { verdict, keeps: false, looks_again: None }
+    }
+}
+
+/// Judges every subject of a rule, in the order of their ids.
+pub fn judge(rule: &Rule, ground: &Ground<'_>, each: &mut dyn FnMut(Subject, Judgement)) {
+    match &rule.kind {
+        RuleKind::Balance { below, clear_above } => team::balance(rule, *below, *clear_above, ground, each),
+        RuleKind::BalanceUnknown => team::balance_unknown(rule, ground, each),
+        RuleKind::FleetShrunk => team::fleet_shrunk(rule, ground, each),
+        RuleKind::RunningLong { longer_than } => deployment::running_long(rule, *longer_than, ground, each),
+        RuleKind::SpotInterrupted => deployment::spot_interrupted(rule, ground, each),
+        RuleKind::ProviderStopped => deployment::provider_stopped(rule, ground, each),
+        RuleKind::Blind { longer_than } => each(Subject::Account, account::blind(*longer_than, ground)),
+        RuleKind::KeyRejected => each(Subject::Account, account::key_rejected(ground)),
+        RuleKind::ConfigInvalid => each(Subject::Account, account::config_invalid(ground)),
+    }
+}

@@ -1,0 +1,512 @@
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use super::*;
+use crate::model::{
+    Balance, Change, Deployment, DeploymentId, Facts, Failure, FailureKind, Feed, HeldReason, InstanceType,
+    Listing, Observation, Presence, Route, RuleKind, Scope, Status, TeamId, Unreadable, Usd,
+};
+
+const T0: Time = Time::from_secs(1_800_000_000);
+const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(3_600);
+
+fn after(minutes: u32) -> Time {
+    T0.plus(MINUTE * minutes)
+}
+
+fn rule(name: &str, kind: RuleKind) -> Rule {
+    Rule {
+        name: name.into(),
+        kind,
+        severity: Severity::Critical,
+        for_: Duration::ZERO,
+        keep_firing_for: Duration::ZERO,
+        matcher: Default::default(),
+        receivers: vec![Route { receiver: "ops".into(), send_resolved: true }],
+        repeat_interval: None,
+    }
+}
+
+fn low_balance() -> Rule {
+    rule(
+        "low-balance",
+        RuleKind::Balance { below: Usd::from_cents(1_000), clear_above: Usd::from_cents(1_200) },
+    )
+}
+
+fn deployment(id: &str, status: &str) -> Deployment {
+    Deployment {
+        id: DeploymentId::new(id),
+        created_at: T0.minus(HOUR),
+        name: format!("box-{id}").into(),
+        team: TeamId::new("t1"),
+        gpu_type: "h100".into(),
+        gpu_count: 1,
+        provider: "spheron-ai".into(),
+        region: "us-east-1".into(),
+        instance_type: InstanceType::new("DEDICATED"),
+        status: Status::from(Arc::from(status)),
+        hourly_rate: Usd::from_cents(200),
+        total_cost: Usd::from_cents(200),
+        started_at: Some(T0.minus(HOUR)),
+        stopped_at: None,
+        kubernetes: false,
+    }
+}
+
+fn spot(id: &str, status: &str) -> Deployment {
+    Deployment { instance_type: InstanceType::new("SPOT"), ..deployment(id, status) }
+}
+
+fn whole<T>(items: Vec<T>) -> Listing<T> {
+    Listing { items, unreadable: Vec::new(), suspect: None }
+}
+
+fn seen(feed: Feed, at: Time, scope: Scope, result: Result<Facts, Failure>) -> Observation {
+    Observation { feed, at, scopes: vec![(scope, result)], skew_ms: None }
+}
+
+/// A little rig: an account of one team, a snapshot, an engine.
+struct Rig {
+    snapshot: Snapshot,
+    engine: Engine,
+}
+
+impl Rig {
+    fn new(rules: Vec<Rule>) -> Self {
+        let snapshot = Snapshot { unscoped_covers: true, ..Snapshot::default() };
+        let mut rig = Self { snapshot, engine: Engine::new(rules, vec![Glob::new("*")], BTreeMap::new()) };
+        rig.balance(T0, 5_000);
+        rig
+    }
+
+    fn fold(&mut self, observation: &Observation) -> &mut Self {
+        fold(&mut self.snapshot, observation, self.engine.watched());
+        self
+    }
+
+    fn balance(&mut self, at: Time, cents: i64) -> &mut Self {
+        let balance = Balance {
+            team: TeamId::new("t1"),
+            name: "research".into(),
+            role: "owner".into(),
+            balance: Usd::from_cents(cents),
+        };
+        self.fold(&seen(Feed::Balance, at, Scope::Unscoped, Ok(Facts::Balances(whole(vec![balance])))))
+    }
+
+    fn list(&mut self, at: Time, items: Vec<Deployment>) -> &mut Self {
+        self.fold(&seen(Feed::Deployments, at, Scope::Unscoped, Ok(Facts::Deployments(whole(items)))))
+    }
+
+    fn detail(&mut self, at: Time, id: &str, found: Option<Deployment>) -> &mut Self {
+        let scope = Scope::One(DeploymentId::new(id));
+        self.fold(&seen(Feed::Detail, at, scope, Ok(Facts::Deployment(found.map(Box::new)))))
+    }
+
+    fn fail(&mut self, feed: Feed, at: Time, kind: FailureKind) -> &mut Self {
+        self.fold(&seen(feed, at, Scope::Unscoped, Err(Failure::new(kind, "boom"))))
+    }
+
+    /// Steps, asserts that a second step changes nothing, and gives the titles with their transitions.
+    fn step(&mut self, now: Time) -> Vec<(Transition, String)> {
+        let decisions = self.engine.step(&self.snapshot, now);
+        let again = self.engine.step(&self.snapshot, now);
+        assert!(again.notices.is_empty() && again.alerts.is_empty(), "not a fixpoint: {again:?}");
+        decisions.notices.into_iter().map(|notice| (notice.transition, notice.title)).collect()
+    }
+
+    fn held(&mut self, now: Time) -> Vec<HeldReason> {
+        self.engine.step(&self.snapshot, now).held.into_iter().map(|held| held.reason).collect()
+    }
+}
+
+fn told(expected: &[(Transition, &str)]) -> Vec<(Transition, String)> {
+    expected.iter().map(|(transition, title)| (*transition, (*title).to_owned())).collect()
+}
+
+#[test]
+fn a_low_balance_fires_at_once_stays_through_hysteresis_and_resolves_above() {
+    let mut rig = Rig::new(vec![low_balance()]);
+    assert_eq!(rig.step(T0), told(&[]));
+    assert_eq!(
+        rig.balance(after(1), 1_000).step(after(1)),
+        told(&[]),
+        "equal to the threshold is not below it"
+    );
+    let fired = rig.balance(after(2), 999).step(after(2));
+    assert_eq!(fired, told(&[(Transition::Firing, "low balance: research has $9.99 left")]));
+    assert_eq!(rig.balance(after(3), 1_199).step(after(3)), told(&[]), "hysteresis holds it");
+    let resolved = rig.balance(after(4), 1_200).step(after(4));
+    assert_eq!(resolved, told(&[(Transition::Resolved, "resolved: low balance: research has $12.00 left")]));
+    assert_eq!(
+        rig.balance(after(5), 1_199).step(after(5)),
+        told(&[]),
+        "between the two it does not fire afresh"
+    );
+}
+
+#[test]
+fn fault_05_a_balance_that_falls_to_zero_in_one_poll_alerts_now() {
+    let mut rig = Rig::new(vec![low_balance()]);
+    rig.step(T0);
+    assert_eq!(
+        rig.balance(after(1), 0).step(after(1)),
+        told(&[(Transition::Firing, "low balance: research has $0.00 left")])
+    );
+}
+
+#[test]
+fn for_holds_an_alert_back_until_it_has_lasted_and_forgets_a_short_one() {
+    let mut rig = Rig::new(vec![Rule { for_: MINUTE * 5, ..low_balance() }]);
+    rig.balance(after(1), 100).step(after(1));
+    assert_eq!(rig.held(after(2)), vec![HeldReason::Pending { until: after(6) }]);
+    assert_eq!(rig.balance(after(3), 5_000).step(after(3)), told(&[]), "it never fired, so nothing resolves");
+    rig.balance(after(4), 100).step(after(4));
+    assert_eq!(rig.step(after(8)), told(&[]), "`for` began anew");
+    assert_eq!(rig.step(after(9)).len(), 1);
+}
+
+#[test]
+fn keep_firing_for_bridges_a_short_recovery() {
+    let mut rig = Rig::new(vec![Rule { keep_firing_for: MINUTE * 10, ..low_balance() }]);
+    rig.balance(after(1), 100).step(after(1));
+    assert_eq!(rig.balance(after(2), 5_000).step(after(2)), told(&[]));
+    assert_eq!(rig.held(after(3)), vec![HeldReason::KeptFiring { until: Some(after(12)) }]);
+    assert_eq!(rig.balance(after(4), 100).step(after(4)), told(&[]), "still the same episode");
+    rig.balance(after(5), 5_000).step(after(5));
+    assert_eq!(rig.step(after(14)), told(&[]), "ten minutes count from the last recovery");
+    assert_eq!(rig.step(after(15)).len(), 1);
+}
+
+#[test]
+fn reminders_come_every_repeat_interval_with_ids_of_their_own() {
+    let mut rig = Rig::new(vec![Rule { repeat_interval: Some(HOUR * 4), ..low_balance() }]);
+    rig.balance(after(1), 100);
+    let first = rig.engine.step(&rig.snapshot, after(1)).notices.remove(0);
+    assert!(rig.step(after(240)).is_empty());
+    let second = rig.engine.step(&rig.snapshot, after(241)).notices.remove(0);
+    let third = rig.engine.step(&rig.snapshot, after(481)).notices.remove(0);
+    assert_eq!((second.transition, third.transition), (Transition::Reminder, Transition::Reminder));
+    let ids: std::collections::BTreeSet<_> = [&first, &second, &third].iter().map(|n| n.id.clone()).collect();
+    assert_eq!(ids.len(), 3);
+}
+
+#[test]
+fn episodes_never_share_an_id_and_the_same_decision_always_has_the_same_one() {
+    let ids = || {
+        let mut rig = Rig::new(vec![low_balance()]);
+        let mut ids = Vec::new();
+        for minute in 1..5 {
+            let cents = if minute % 2 == 1 { 100 } else { 5_000 };
+            rig.balance(after(minute), cents);
+            ids.extend(rig.engine.step(&rig.snapshot, after(minute)).notices.into_iter().map(|n| n.id));
+        }
+        ids
+    };
+    let once = ids();
+    assert_eq!(once, ids());
+    assert_eq!(once.iter().collect::<std::collections::BTreeSet<_>>().len(), 4);
+}
+
+#[test]
+fn fault_04_a_watched_team_missing_from_the_answer_is_unknown_and_not_zero() {
+    let mut rig = Rig::new(vec![low_balance(), rule("balance-unknown", RuleKind::BalanceUnknown)]);
+    rig.step(T0);
+    rig.fold(&seen(Feed::Balance, after(1), Scope::Unscoped, Ok(Facts::Balances(whole(Vec::new())))));
+    assert_eq!(rig.step(after(1)), told(&[(Transition::Firing, "balance unknown: research")]));
+    assert_eq!(
+        rig.balance(after(2), 5_000).step(after(2)),
+        told(&[(Transition::Resolved, "resolved: balance unknown: research")])
+    );
+}
+
+#[test]
+fn fault_03_an_unreadable_balance_is_unknown_and_keeps_the_last_state() {
+    let mut rig = Rig::new(vec![low_balance(), rule("balance-unknown", RuleKind::BalanceUnknown)]);
+    rig.balance(after(1), 100).step(after(1));
+    let bad = Unreadable { id: Some("t1".into()), why: "balance: null".into() };
+    let list = Listing { items: Vec::new(), unreadable: vec![bad], suspect: None };
+    rig.fold(&seen(Feed::Balance, after(2), Scope::Unscoped, Ok(Facts::Balances(list))));
+    assert_eq!(
+        rig.step(after(2)),
+        told(&[(Transition::Firing, "balance unknown: research")]),
+        "low balance stays"
+    );
+    assert_eq!(rig.engine.firing().len(), 2);
+}
+
+#[test]
+fn a_team_that_was_named_and_never_seen_is_told() {
+    let mut rig = Rig::new(vec![rule("balance-unknown", RuleKind::BalanceUnknown)]);
+    rig.engine.replace(vec![rule("balance-unknown", RuleKind::BalanceUnknown)], vec![Glob::new("reserch")]);
+    assert_eq!(rig.step(after(1)), told(&[(Transition::Firing, "balance unknown: reserch")]));
+}
+
+#[test]
+fn running_long_counts_from_the_start_and_wakes_at_its_threshold() {
+    let mut rig = Rig::new(vec![rule("running-long", RuleKind::RunningLong { longer_than: HOUR * 24 })]);
+    rig.list(T0, vec![deployment("a", "running")]);
+    let wake = rig.engine.step(&rig.snapshot, T0).wake.map(|wake| wake.at);
+    assert_eq!(wake, Some(T0.plus(HOUR * 23).plus(Duration::from_millis(1))));
+    assert_eq!(rig.step(T0.plus(HOUR * 23)), told(&[]));
+    assert_eq!(
+        rig.step(T0.plus(HOUR * 23 + MINUTE)),
+        told(&[(Transition::Firing, "running long: box-a for 1d")])
+    );
+}
+
+#[test]
+fn a_failed_poll_neither_fires_nor_resolves() {
+    let mut rig = Rig::new(vec![rule("running-long", RuleKind::RunningLong { longer_than: HOUR * 2 })]);
+    rig.list(T0, vec![deployment("a", "running")]).step(T0);
+    rig.fail(Feed::Deployments, after(90), FailureKind::Server);
+    assert_eq!(rig.step(after(90)), told(&[]), "it may have ended meanwhile");
+    assert_eq!(rig.held(after(90)), vec![HeldReason::Unknown { feed: Feed::Deployments }]);
+    rig.list(after(91), vec![deployment("a", "running")]);
+    assert_eq!(rig.step(after(91)).len(), 1);
+    rig.fail(Feed::Deployments, after(92), FailureKind::Server);
+    assert_eq!(rig.step(after(92)), told(&[]), "it does not resolve either");
+}
+
+#[test]
+fn a_spot_interruption_is_told_once_and_never_resolved() {
+    let mut rig = Rig::new(vec![rule("spot-interrupted", RuleKind::SpotInterrupted)]);
+    rig.list(T0, vec![spot("a", "running")]).step(T0);
+    rig.list(after(1), Vec::new());
+    assert_eq!(rig.step(after(1)), told(&[]), "absence alone says nothing");
+    let ended = Deployment { stopped_at: Some(after(1)), ..spot("a", "terminated-provider") };
+    rig.detail(after(1), "a", Some(ended));
+    assert_eq!(rig.step(after(1)), told(&[(Transition::Event, "spot interrupted: box-a after 1h 1m")]));
+    assert_eq!(rig.list(after(2), Vec::new()).step(after(2)), told(&[]));
+}
+
+#[test]
+fn a_first_start_is_silent_about_a_long_past_and_tells_what_happened_today() {
+    let mut rig = Rig::new(vec![rule("spot-interrupted", RuleKind::SpotInterrupted)]);
+    let old = Deployment { stopped_at: Some(T0.minus(HOUR * 25)), ..spot("old", "terminated-provider") };
+    let new = Deployment { stopped_at: Some(T0.minus(HOUR * 23)), ..spot("new", "terminated-provider") };
+    rig.fold(&seen(Feed::Inventory, T0, Scope::Unscoped, Ok(Facts::Deployments(whole(vec![old, new])))));
+    let titles: Vec<_> = rig.step(T0).into_iter().map(|(_, title)| title).collect();
+    assert_eq!(titles.len(), 1);
+    assert!(titles.first().unwrap().contains("box-new"), "{titles:?}");
+}
+
+#[test]
+fn fault_02_an_unknown_status_is_told_as_a_state_that_bills() {
+    let mut rig = Rig::new(vec![rule("provider-stopped", RuleKind::ProviderStopped)]);
+    rig.list(T0, vec![deployment("a", "hibernating")]);
+    assert_eq!(rig.step(T0), told(&[(Transition::Firing, "unknown status: box-a is `hibernating`")]));
+    assert_eq!(rig.snapshot.burn_per_hour(&TeamId::new("t1")), Usd::from_cents(200));
+    rig.list(after(1), vec![deployment("a", "running")]);
+    assert_eq!(rig.step(after(1)), told(&[(Transition::Resolved, "resolved: running again: box-a")]));
+}
+
+#[test]
+fn a_dedicated_instance_ended_by_its_provider_is_an_event() {
+    let mut rig = Rig::new(vec![rule("provider-stopped", RuleKind::ProviderStopped)]);
+    rig.list(T0, vec![deployment("a", "running")]).step(T0);
+    let ended = Deployment { stopped_at: Some(after(1)), ..deployment("a", "terminated-provider") };
+    rig.list(after(1), vec![ended]);
+    assert_eq!(rig.step(after(1)), told(&[(Transition::Event, "ended by the provider: box-a after 1h 1m")]));
+    assert_eq!(rig.step(after(2)), told(&[]));
+}
+
+#[test]
+fn fault_06_a_fleet_that_empties_is_told_and_nothing_counts_as_ended() {
+    let mut rig = Rig::new(vec![rule("fleet-shrunk", RuleKind::FleetShrunk)]);
+    let fleet = || ["a", "b", "c", "d"].map(|id| deployment(id, "running")).to_vec();
+    rig.list(T0, fleet()).step(T0);
+    rig.list(after(1), Vec::new());
+    assert_eq!(rig.step(after(1)), told(&[(Transition::Firing, "fleet shrunk: research")]));
+    assert_eq!(rig.snapshot.vanished().count(), 4);
+    assert!(
+        rig.snapshot.deployments.values().all(|tracked| tracked.is_live()),
+        "they bill until their own GET says not"
+    );
+    rig.list(after(2), fleet());
+    assert_eq!(rig.step(after(2)), told(&[(Transition::Resolved, "resolved: fleet shrunk: research")]));
+}
+
+#[test]
+fn fault_06_gone_takes_a_status_of_its_own_or_404_on_two_polls() {
+    let mut rig = Rig::new(Vec::new());
+    rig.list(T0, vec![deployment("a", "running")]);
+    rig.list(after(1), Vec::new()).detail(after(1), "a", None);
+    assert!(rig.snapshot.deployments[&DeploymentId::new("a")].is_live());
+    rig.list(after(2), Vec::new()).detail(after(2), "a", None);
+    assert_eq!(rig.snapshot.deployments[&DeploymentId::new("a")].presence, Presence::Gone(after(2)));
+}
+
+#[test]
+fn fault_07_a_suspect_list_shows_nothing_gone() {
+    let mut rig = Rig::new(vec![rule("fleet-shrunk", RuleKind::FleetShrunk)]);
+    rig.list(T0, ["a", "b"].map(|id| deployment(id, "running")).to_vec()).step(T0);
+    let list = Listing { items: Vec::new(), unreadable: Vec::new(), suspect: Some("total says 2".into()) };
+    rig.fold(&seen(Feed::Deployments, after(1), Scope::Unscoped, Ok(Facts::Deployments(list))));
+    assert_eq!(rig.step(after(1)), told(&[]));
+    assert_eq!(rig.snapshot.vanished().count(), 0);
+}
+
+#[test]
+fn an_unreadable_record_is_seen_and_its_deployment_is_not_judged_afresh() {
+    let mut rig = Rig::new(vec![rule("running-long", RuleKind::RunningLong { longer_than: HOUR * 2 })]);
+    rig.list(T0, vec![deployment("a", "running")]).step(T0);
+    let bad = Unreadable { id: Some("a".into()), why: "hourlyRate: missing".into() };
+    let list = Listing { items: Vec::new(), unreadable: vec![bad], suspect: None };
+    rig.fold(&seen(Feed::Deployments, after(90), Scope::Unscoped, Ok(Facts::Deployments(list))));
+    assert_eq!(rig.step(after(90)), told(&[]));
+    assert_eq!(rig.snapshot.vanished().count(), 0, "a bad record is not an absent one");
+}
+
+#[test]
+fn fault_10_a_forbidden_team_degrades_alone() {
+    let mut rig = Rig::new(vec![
+        rule("blind", RuleKind::Blind { longer_than: MINUTE * 5 }),
+        rule("running-long", RuleKind::RunningLong { longer_than: MINUTE }),
+    ]);
+    let other =
+        Balance { team: TeamId::new("t2"), name: "lab".into(), role: "member".into(), balance: Usd::ZERO };
+    let mine = Balance {
+        team: TeamId::new("t1"),
+        name: "research".into(),
+        role: "owner".into(),
+        balance: Usd::ZERO,
+    };
+    for minute in 1..30 {
+        rig.fold(&seen(
+            Feed::Balance,
+            after(minute),
+            Scope::Unscoped,
+            Ok(Facts::Balances(whole(vec![mine.clone(), other.clone()]))),
+        ));
+        rig.fold(&Observation {
+            feed: Feed::Deployments,
+            at: after(minute),
+            scopes: vec![
+                (
+                    Scope::Team(TeamId::new("t1")),
+                    Ok(Facts::Deployments(whole(vec![deployment("a", "running")]))),
+                ),
+                (Scope::Team(TeamId::new("t2")), Err(Failure::new(FailureKind::Forbidden, "FORBIDDEN"))),
+            ],
+            skew_ms: None,
+        });
+        let told = rig.step(after(minute));
+        assert_eq!(told.len(), usize::from(minute == 1), "only running-long of t1, once: {told:?}");
+    }
+    assert_eq!(rig.snapshot.teams[&TeamId::new("t2")].denied.as_deref(), Some("FORBIDDEN"));
+}
+
+#[test]
+fn fault_09_a_rejected_key_is_told_and_so_is_the_blindness() {
+    let mut rig = Rig::new(vec![
+        rule("key-rejected", RuleKind::KeyRejected),
+        rule("blind", RuleKind::Blind { longer_than: MINUTE * 5 }),
+    ]);
+    rig.list(T0, vec![deployment("a", "running")]).step(T0);
+    for minute in 1..=5 {
+        rig.fail(Feed::Balance, after(minute), FailureKind::Unauthorized);
+        rig.fail(Feed::Deployments, after(minute), FailureKind::Unauthorized);
+        let expected: &[_] = if minute == 1 { &[(Transition::Firing, "API key rejected")] } else { &[] };
+        assert_eq!(rig.step(after(minute)), told(expected), "minute {minute}");
+    }
+    let decisions = rig.engine.step(&rig.snapshot, after(6));
+    let notice = &decisions.notices[0];
+    assert_eq!(notice.title, "blind: no fresh data from Spheron");
+    assert!(notice.reason.contains("$2.00/h"), "the last burn is told: {}", notice.reason);
+    rig.balance(after(7), 5_000).list(after(7), vec![deployment("a", "running")]);
+    assert_eq!(rig.step(after(7)).len(), 2, "both resolve");
+}
+
+#[test]
+fn blind_counts_three_effective_intervals_when_they_are_longer() {
+    let mut rig = Rig::new(vec![rule("blind", RuleKind::Blind { longer_than: MINUTE * 5 })]);
+    rig.list(T0, Vec::new());
+    for feed in [Feed::Balance, Feed::Deployments] {
+        rig.snapshot.feeds.get_mut(&feed).unwrap().interval = MINUTE * 10;
+    }
+    assert_eq!(rig.step(after(30)), told(&[]));
+    assert_eq!(rig.step(after(31)).len(), 1);
+}
+
+#[test]
+fn fault_20_an_id_that_comes_back_is_another_subject() {
+    let mut rig = Rig::new(vec![rule("running-long", RuleKind::RunningLong { longer_than: MINUTE })]);
+    rig.list(T0, vec![deployment("a", "running")]);
+    assert_eq!(rig.step(T0).len(), 1);
+    let reborn = Deployment { created_at: after(5), started_at: None, ..deployment("a", "running") };
+    rig.list(after(5), vec![reborn]);
+    assert_eq!(rig.step(after(5)).len(), 1, "the old one resolves");
+    assert_eq!(rig.step(after(7)).len(), 1, "the new one fires by its own age");
+    assert_eq!(rig.snapshot.deployments[&DeploymentId::new("a")].first_seen, after(5));
+}
+
+#[test]
+fn fault_49_a_start_in_the_future_is_no_long_run() {
+    let mut rig = Rig::new(vec![rule("running-long", RuleKind::RunningLong { longer_than: MINUTE })]);
+    let future = Deployment { started_at: Some(after(1_000)), ..deployment("a", "running") };
+    assert_eq!(rig.list(T0, vec![future]).step(T0), told(&[]));
+}
+
+#[test]
+fn fault_53_a_configuration_that_failed_to_load_is_told_until_it_loads() {
+    let mut rig = Rig::new(vec![rule("config-invalid", RuleKind::ConfigInvalid)]);
+    rig.snapshot.config_error = Some("config.toml:3:1: rule: unknown key".into());
+    assert_eq!(rig.step(T0), told(&[(Transition::Firing, "configuration could not be reloaded")]));
+    rig.snapshot.config_error = None;
+    assert_eq!(rig.step(after(1)).len(), 1);
+}
+
+#[test]
+fn a_rule_that_is_gone_takes_its_alerts_along_silently() {
+    let mut rig = Rig::new(vec![low_balance()]);
+    rig.balance(after(1), 100).step(after(1));
+    rig.engine.replace(Vec::new(), vec![Glob::new("*")]);
+    let decisions = rig.engine.step(&rig.snapshot, after(2));
+    assert!(decisions.notices.is_empty());
+    assert_eq!(decisions.alerts.len(), 1);
+    assert!(rig.engine.firing().is_empty());
+}
+
+#[test]
+fn state_that_is_handed_back_goes_on_where_it_was() {
+    let mut rig = Rig::new(vec![low_balance()]);
+    rig.balance(after(1), 100);
+    let decisions = rig.engine.step(&rig.snapshot, after(1));
+    let state = decisions.alerts.into_iter().filter_map(|(key, state)| Some((key, state?))).collect();
+    rig.engine = Engine::new(vec![low_balance()], vec![Glob::new("*")], state);
+    assert_eq!(rig.step(after(2)), told(&[]), "a restart tells nothing twice");
+    assert_eq!(rig.balance(after(3), 5_000).step(after(3)).len(), 1);
+}
+
+#[test]
+fn a_receiver_that_wants_no_resolved_gets_none() {
+    let quiet = vec![Route { receiver: "ops".into(), send_resolved: false }];
+    let mut rig = Rig::new(vec![Rule { receivers: quiet, ..low_balance() }]);
+    rig.balance(after(1), 100).step(after(1));
+    assert_eq!(rig.balance(after(2), 5_000).step(after(2)), told(&[]));
+    assert!(rig.engine.firing().is_empty());
+}
+
+#[test]
+fn only_what_changed_becomes_a_row_and_a_question_is_no_change() {
+    let mut rig = Rig::new(Vec::new());
+    rig.list(T0, vec![deployment("a", "running"), deployment("b", "running")]);
+    let before = rig.snapshot.clone();
+    rig.balance(after(1), 5_000).list(after(1), vec![deployment("a", "running")]);
+    assert_eq!(changes(&before, &rig.snapshot), vec![], "same balance; b's absence is a question");
+    let dearer = Deployment { total_cost: Usd::from_cents(400), ..deployment("a", "running") };
+    rig.list(after(2), vec![dearer]).balance(after(2), 4_800);
+    let rows = changes(&before, &rig.snapshot);
+    assert!(matches!(rows.as_slice(), [Change::Team(_), Change::Deployment(_)]), "{rows:?}");
+}
+
+#[test]
+fn teams_that_are_not_watched_never_enter() {
+    let mut rig = Rig::new(Vec::new());
+    rig.engine.replace(Vec::new(), vec![Glob::new("research")]);
+    let foreign = Deployment { team: TeamId::new("t9"), ..deployment("x", "running") };
+    rig.list(T0, vec![foreign, deployment("a", "running")]);
+    assert_eq!(rig.snapshot.deployments.keys().map(DeploymentId::as_str).collect::<Vec<_>>(), ["a"]);
+}
