@@ -1,0 +1,364 @@
+//! The API client: asks what is on the allow-list, through the governor, and turns answers into model or into one failure.
+//!
+//! It must never repeat a DELETE, hold a lock across an await, or take an answer that is not as documented for an empty one.
+
+mod failure;
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use bytes::Bytes;
+
+use super::{
+    Endpoint, Method, Request, Response, SendError, Transport,
+    governor::{Governor, Priority},
+    headers,
+    wire::{self, ErrorBody, OfferGroup, Page, RECORDS_MAX, Record, Records},
+};
+use crate::model::{
+    Balance, CanTerminate, Deployment, DeploymentId, Failure, FailureKind, Listing, Meter, Offer, TeamId,
+    Volume, VolumeId,
+};
+
+const LIST_BYTES_MAX: usize = 32 * 1024 * 1024;
+const ONE_BYTES_MAX: usize = 8 * 1024 * 1024;
+const PAGES_MAX: u64 = 1_000;
+const PAGE_LIMIT: usize = 100;
+/// A bare array of just so many may have been cut off by a limit that nobody documents.
+const ROUND_COUNTS: [usize; 5] = [100, 200, 250, 500, 1_000];
+
+pub struct Client<T> {
+    transport: T,
+    meter: Arc<dyn Meter>,
+    state: Mutex<State>,
+}
+
+struct State {
+    governor: Governor,
+    jitter: fastrand::Rng,
+    skew_ms: Option<i64>,
+}
+
+/// One question.
+struct Call<'a> {
+    endpoint: Endpoint,
+    id: &'a str,
+    priority: Priority,
+    query: Vec<(&'static str, String)>,
+}
+
+impl<'a> Call<'a> {
+    fn list(endpoint: Endpoint, priority: Priority) -> Self {
+        Self { endpoint, id: "", priority, query: Vec::new() }
+    }
+
+    fn one(endpoint: Endpoint, id: &'a str, priority: Priority) -> Self {
+        Self { endpoint, id, priority, query: Vec::new() }
+    }
+
+    fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.query.push((name, value.into()));
+        self
+    }
+
+    fn of_team(self, team: Option<&TeamId>) -> Self {
+        match team {
+            Some(team) => self.with("teamId", team.as_str()),
+            None => self,
+        }
+    }
+
+    fn request(&self) -> Result<Request, Failure> {
+        let path = self
+            .endpoint
+            .path(self.id)
+            .map_err(|error| failure::of(self.endpoint, FailureKind::Refused, &error))?;
+        let cap_bytes = if self.id.is_empty() { LIST_BYTES_MAX } else { ONE_BYTES_MAX };
+        let (endpoint, method) = (self.endpoint, self.endpoint.method());
+        Ok(Request { endpoint, method, path, query: self.query.clone(), cap_bytes })
+    }
+}
+
+impl<T: Transport> Client<T> {
+    /// `calls_per_15m`: `None` follows what the API grants.
+    pub fn new(transport: T, calls_per_15m: Option<u32>, meter: Arc<dyn Meter>) -> Self {
+        Self::seeded(transport, calls_per_15m, meter, fastrand::u64(..))
+    }
+
+    /// The same seed jitters the same way, for simulations.
+    pub fn seeded(transport: T, calls_per_15m: Option<u32>, meter: Arc<dyn Meter>, seed: u64) -> Self {
+        let state = State {
+            governor: Governor::new(calls_per_15m),
+            jitter: fastrand::Rng::with_seed(seed),
+            skew_ms: None,
+        };
+        Self { transport, meter, state: Mutex::new(state) }
+    }
+
+    /// Every team's balance.
+    pub async fn balances(&self) -> Result<Listing<Balance>, Failure> {
+        let body = self.ask(&Call::list(Endpoint::Balance, Priority::Balance)).await?;
+        let page: Page<Balance> = wire::balances(&body).map_err(|why| malformed(Endpoint::Balance, &why))?;
+        let currency = page.currency.filter(|currency| !currency.eq_ignore_ascii_case("USD"));
+        let foreign = currency
+            .map(|currency| format!("the balances are in {}, not USD", headers::plain_text(&currency, 20)));
+        Ok(wire::listing(page.records.unwrap_or_default(), foreign.into_iter().collect()))
+    }
+
+    /// `active_only` is a hint to the server; `inventory` gives the call its lower priority.
+    pub async fn deployments(
+        &self,
+        team: Option<&TeamId>,
+        active_only: bool,
+        inventory: bool,
+    ) -> Result<Listing<Deployment>, Failure> {
+        let priority = if inventory { Priority::Inventory } else { Priority::Deployments };
+        let mut call = Call::list(Endpoint::Deployments, priority).of_team(team);
+        if active_only {
+            call = call.with("status", "active");
+        }
+        let mut records = Records::default();
+        let reasons = self.pages(call, |page| records.append(page)).await?;
+        if ROUND_COUNTS.contains(&records.seen) {
+            tracing::warn!(
+                count = records.seen,
+                "the list of deployments has a round length: it may have been cut off"
+            );
+        }
+        Ok(of_team(team, records, reasons))
+    }
+
+    /// `None`: the API knows no such deployment (404).
+    pub async fn deployment(&self, id: &DeploymentId) -> Result<Option<Deployment>, Failure> {
+        let call = Call::one(Endpoint::Deployment, id.as_str(), Priority::Vanished);
+        self.one::<Deployment>(call, |deployment| deployment.id == *id).await
+    }
+
+    /// All pages.
+    pub async fn volumes(&self, team: Option<&TeamId>) -> Result<Listing<Volume>, Failure> {
+        let call = Call::list(Endpoint::Volumes, Priority::Volumes)
+            .of_team(team)
+            .with("limit", PAGE_LIMIT.to_string());
+        let mut records = Records::default();
+        let reasons = self.pages(call, |page| records.append(page)).await?;
+        Ok(of_team(team, records, reasons))
+    }
+
+    /// One volume, with usage fresh from its provider.
+    pub async fn volume(&self, id: &VolumeId) -> Result<Option<Volume>, Failure> {
+        let call = Call::one(Endpoint::Volume, id.as_str(), Priority::Volumes);
+        self.one::<Volume>(call, |volume| volume.id == *id).await
+    }
+
+    /// All pages of the catalogue, as this account would pay.
+    pub async fn offers(&self) -> Result<Listing<Offer>, Failure> {
+        let call = Call::list(Endpoint::Offers, Priority::Offers).with("limit", PAGE_LIMIT.to_string());
+        let mut offers = Records::default();
+        // The catalogue moves while it is paged through, so its totals prove nothing.
+        let _ = self
+            .pages(call, |page: Records<OfferGroup>| {
+                let seen = page.unreadable.len();
+                offers.append(Records { items: Vec::new(), unreadable: page.unreadable, seen });
+                page.items.into_iter().for_each(|OfferGroup(group)| offers.append(group));
+            })
+            .await?;
+        Ok(wire::listing(offers, Vec::new()))
+    }
+
+    /// `None`: the API knows no such deployment (404), so it is not ours to end (FAULTS 11).
+    pub async fn can_terminate(&self, id: &DeploymentId) -> Result<Option<CanTerminate>, Failure> {
+        let call = Call::one(Endpoint::CanTerminate, id.as_str(), Priority::Final);
+        let Some(body) = found(self.ask(&call).await)? else { return Ok(None) };
+        wire::can_terminate(&body).map(Some).map_err(|why| malformed(call.endpoint, &why))
+    }
+
+    /// Ends a deployment and destroys its disk. `Ok` says that the API took the order, not that anything is gone.
+    pub async fn delete(&self, id: &DeploymentId) -> Result<(), Failure> {
+        self.ask(&Call::one(Endpoint::Terminate, id.as_str(), Priority::Final)).await.map(drop)
+    }
+
+    /// The API's clock minus ours, from its last `Date` header (whole seconds).
+    pub fn skew_ms(&self) -> Option<i64> {
+        self.state().skew_ms
+    }
+
+    /// 1 or more: by how much to lengthen the schedule, so that so many planned calls fit.
+    pub fn stretch(&self, planned_calls_per_15m: f64) -> f64 {
+        let now = self.transport.now();
+        self.state().governor.stretch(planned_calls_per_15m, now)
+    }
+
+    /// Since a 401, until the key is accepted again.
+    pub fn key_rejected(&self) -> bool {
+        self.state().governor.key_rejected()
+    }
+
+    async fn one<R: Record>(&self, call: Call<'_>, is_it: impl Fn(&R) -> bool) -> Result<Option<R>, Failure> {
+        let Some(body) = found(self.ask(&call).await)? else { return Ok(None) };
+        let record: R = wire::one(&body).map_err(|why| malformed(call.endpoint, &why))?;
+        if !is_it(&record) {
+            return Err(malformed(call.endpoint, &format!("the answer is about another {}", R::WHAT)));
+        }
+        Ok(Some(record))
+    }
+
+    /// Follows the pages that the answers speak of; gives what makes the list suspect, if anything.
+    async fn pages<R: Record>(
+        &self,
+        mut call: Call<'_>,
+        mut take: impl FnMut(Records<R>),
+    ) -> Result<Vec<String>, Failure> {
+        let first_query = call.query.clone();
+        let mut seen = 0_usize;
+        for number in 1..=PAGES_MAX {
+            let body = self.ask(&call).await?;
+            let page = wire::page::<R>(&body).map_err(|why| malformed(call.endpoint, &why))?;
+            let Page { records, total, total_pages, .. } = page;
+            let records = records.unwrap_or_default();
+            let is_empty = records.seen == 0;
+            seen = seen.saturating_add(records.seen);
+            take(records);
+            let more = match (total_pages, total) {
+                (Some(pages), _) => number < pages,
+                (None, Some(total)) => (seen as u64) < total,
+                (None, None) => false,
+            };
+            if !more || is_empty {
+                let missing = total.filter(|total| *total != seen as u64);
+                let reason =
+                    missing.map(|total| format!("the API counts {total} {}s but listed {seen}", R::WHAT));
+                let reason =
+                    reason.or_else(|| more.then(|| format!("page {number} of the {}s is empty", R::WHAT)));
+                return Ok(reason.into_iter().collect());
+            }
+            if seen >= RECORDS_MAX {
+                break;
+            }
+            call.query = first_query.clone();
+            call.query.push(("page", (number + 1).to_string()));
+        }
+        Ok(vec![format!("there are more {}s than {PAGES_MAX} pages or {RECORDS_MAX} records", R::WHAT)])
+    }
+
+    /// One call, and for a 500 one more after a short pause; but a DELETE that may have been heard is never repeated.
+    async fn ask(&self, call: &Call<'_>) -> Result<Bytes, Failure> {
+        let (first, is_500) = self.attempt(call).await;
+        if !is_500 || call.endpoint.method() != Method::Get {
+            return first;
+        }
+        let jitter = self.state().jitter.f64();
+        self.transport.pause(Duration::from_millis(500).mul_f64(1.0 + jitter)).await;
+        match self.attempt(call).await.0 {
+            Err(Failure { kind: FailureKind::Held, .. }) => first,
+            second => second,
+        }
+    }
+
+    /// The answer, and whether it was a 500.
+    async fn attempt(&self, call: &Call<'_>) -> (Result<Bytes, Failure>, bool) {
+        let request = match call.request() {
+            Ok(request) => request,
+            Err(failure) => return (Err(failure), false),
+        };
+        let sent = self.transport.now();
+        if let Err(hold) = self.state().governor.admit(call.priority, sent) {
+            return (Err(failure::of(call.endpoint, FailureKind::Held, &hold)), false);
+        }
+        let result = self.transport.send(request).await;
+        let took = self.transport.now().since(sent);
+        let status = result.as_ref().ok().map(|response| response.status);
+        let code = status.map_or_else(|| "error".to_owned(), |status| status.to_string());
+        self.meter.api_call(call.endpoint.template(), call.endpoint.method().as_str(), &code, took);
+        let answer = match result {
+            Ok(response) => self.judge(call, response),
+            Err(error) => Err(self.not_sent(call.endpoint, &error)),
+        };
+        (answer, status == Some(500))
+    }
+
+    fn judge(&self, call: &Call<'_>, response: Response) -> Result<Bytes, Failure> {
+        let now = self.transport.now();
+        let Response { status, headers, body } = response;
+        let said = if (200..300).contains(&status) { ErrorBody::default() } else { ErrorBody::read(&body) };
+        let rate = headers::rate(&headers, now);
+        {
+            let mut state = self.state();
+            state.governor.learn(&rate, now);
+            if let Some(date) = headers::date(&headers) {
+                state.skew_ms = Some(date.millis().saturating_sub(now.millis()));
+            }
+            let jitter = state.jitter.f64();
+            match status {
+                401 => state.governor.key_refused(call.priority, now),
+                429 => state.governor.told_to_wait(headers::wait_after_429(&headers, &said, now), now),
+                _ => {}
+            }
+            match status {
+                500..=599 => state.governor.failed(now, jitter),
+                _ => state.governor.answered((200..300).contains(&status)),
+            }
+        }
+        if let (Some(limit), Some(remaining)) = (rate.limit, rate.remaining) {
+            self.meter.rate_limit(limit, remaining, rate.reset_in.map(|wait| now.plus(wait)));
+        }
+        let is_json = headers::is_json(&headers);
+        // What a DELETE answers with decides nothing: only a later GET does.
+        if (200..300).contains(&status) && (is_json || call.endpoint.method() == Method::Delete) {
+            return Ok(body);
+        }
+        let failure =
+            failure::of_status(call.endpoint, status, is_json, &said, || headers::redirect_host(&headers));
+        Err(Failure::new(failure.kind, self.transport.redact(failure.message.to_string())))
+    }
+
+    fn not_sent(&self, endpoint: Endpoint, error: &SendError) -> Failure {
+        let kind = match error {
+            SendError::Timeout => FailureKind::Timeout,
+            SendError::Network(_) => FailureKind::Network,
+            SendError::TooLarge { .. } => FailureKind::Malformed,
+            SendError::NotAllowed => FailureKind::Refused,
+        };
+        let now = self.transport.now();
+        let mut state = self.state();
+        match error {
+            SendError::Timeout | SendError::Network(_) => {
+                let jitter = state.jitter.f64();
+                state.governor.failed(now, jitter);
+            }
+            SendError::TooLarge { .. } | SendError::NotAllowed => state.governor.answered(false),
+        }
+        failure::of(endpoint, kind, error)
+    }
+
+    /// Every change is one assignment after another, so a panic elsewhere leaves nothing half-done.
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn malformed(endpoint: Endpoint, why: &str) -> Failure {
+    failure::of(endpoint, FailureKind::Malformed, &why)
+}
+
+fn found(answer: Result<Bytes, Failure>) -> Result<Option<Bytes>, Failure> {
+    match answer {
+        Ok(body) => Ok(Some(body)),
+        Err(Failure { kind: FailureKind::NotFound, .. }) => Ok(None),
+        Err(failure) => Err(failure),
+    }
+}
+
+/// Records of another team than was asked for are kept, but such a list proves nothing (`facts.md` §3 row 6).
+fn of_team<R: Record>(team: Option<&TeamId>, records: Records<R>, mut reasons: Vec<String>) -> Listing<R> {
+    if let Some(asked) = team
+        && records.items.iter().any(|record| record.team().is_some_and(|team| team != asked))
+    {
+        reasons.push(format!("asked for one team, the API listed {}s of another", R::WHAT));
+    }
+    wire::listing(records, reasons)
+}
+
+#[cfg(test)]
+mod tests;
