@@ -142,11 +142,8 @@ impl SelfMetrics {
     pub fn render(&self, view: &View) -> Result<String, Error> {
         let mut text = TextEncoder::new().encode_to_string(&self.registry.gather())?;
         let mut page = Page::with_capacity(2_048);
-        {
-            let declared = self.declared.lock().unwrap_or_else(PoisonError::into_inner);
-            alerts(&mut page, view, &declared.rules);
-            outbox(&mut page, view, &declared.receivers);
-        }
+        let declared = self.declared.lock().unwrap_or_else(PoisonError::into_inner);
+        alerts(&mut page, view, &declared.rules);
         page.gauge(
             "spheron_watch_config_last_reload_successful",
             "1 if the configuration was loaded when it was last asked for, 0 if the one before is still in force.",
@@ -154,6 +151,7 @@ impl SelfMetrics {
         .sample(&[], u8::from(view.config_reload_ok));
         page.gauge("spheron_watch_database_size_bytes", "Size of the database with its log, in bytes.")
             .sample(&[], view.database_bytes);
+        outbox(&mut page, view, &declared.receivers);
         text.push_str(&page.into_text());
         Ok(text)
     }
