@@ -21,7 +21,10 @@ mod shape;
 #[path = "tidy/source.rs"]
 mod source;
 
-use std::{fmt, fs, path::Path};
+use std::{
+    fmt, fs,
+    path::{Path, PathBuf},
+};
 
 use source::Source;
 
@@ -46,6 +49,10 @@ impl fmt::Display for Finding {
     }
 }
 
+fn root() -> PathBuf {
+    std::env::var_os("CARGO_MANIFEST_DIR").expect("cargo runs the tests").into()
+}
+
 /// Every text file of the project as (path, text), sorted; what is built or belongs to git aside.
 pub fn project_files() -> Vec<(String, String)> {
     fn walk(root: &Path, folder: &Path, found: &mut Vec<(String, String)>) {
@@ -61,9 +68,9 @@ pub fn project_files() -> Vec<(String, String)> {
             }
         }
     }
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let root = root();
     let mut found = Vec::new();
-    walk(root, root, &mut found);
+    walk(&root, &root, &mut found);
     found.sort();
     found
 }
@@ -139,7 +146,7 @@ fn no_file_names_a_path_of_one_machine() {
 #[test]
 fn the_list_of_faults_is_true() {
     let sources = sources(true);
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(faults::LIST);
+    let path = root().join(faults::LIST);
     let list = fs::read_to_string(&path).unwrap();
     if std::env::var_os("UPDATE_FAULTS").is_some() {
         fs::write(&path, faults::rewritten(&list, &sources)).unwrap();

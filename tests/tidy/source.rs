@@ -317,5 +317,6 @@ mod tests {
         };
         assert_eq!(which(&|s| s.test), ["src/a/tests.rs"]);
         assert_eq!(which(&|s| !s.reached), ["src/a/c.rs"]);
+        assert_eq!(which(&|s| s.live.is_empty()), ["src/a/b/c.rs", "src/a/tests.rs", "src/a/c.rs"]);
     }
 }
