@@ -10,6 +10,8 @@ pub struct Source {
     pub code: String,
     /// `code` without what stands under `#[cfg(test)]`; blank for a file that is a test module.
     pub live: String,
+    /// How many lines stand under `#[cfg(test)]`.
+    pub test_lines: usize,
     /// Reached from `lib.rs` or `main.rs` through `mod` declarations.
     pub reached: bool,
     /// Reached through `#[cfg(test)]` only.
@@ -36,8 +38,8 @@ pub fn read(files: Vec<(String, String)>) -> Vec<Source> {
         .into_iter()
         .map(|(path, text)| {
             let code = without_literals(&text);
-            let live = without_tests(&code);
-            Source { path, text, code, live, reached: false, test: false }
+            let (live, test_lines) = without_tests(&code);
+            Source { path, text, code, live, test_lines, reached: false, test: false }
         })
         .collect();
     let live = reach(&sources, |source| &source.live);
@@ -237,10 +239,10 @@ fn string_end(chars: &[char], at: usize) -> usize {
     (i + 1).min(chars.len())
 }
 
-/// Blanks each item under `#[cfg(test)]`: to its `;`, or through its braces.
-fn without_tests(code: &str) -> String {
+/// Blanks each item under `#[cfg(test)]`, to its `;` or through its braces, and counts the lines of it.
+fn without_tests(code: &str) -> (String, usize) {
     const MARK: &str = "#[cfg(test)]";
-    let mut out = code.to_owned();
+    let (mut out, mut lines) = (code.to_owned(), 0);
     while let Some(start) = out.find(MARK) {
         let mut depth = 0_i32;
         let length = out[start..]
@@ -257,9 +259,10 @@ fn without_tests(code: &str) -> String {
             .unwrap_or(out.len() - start);
         let blank: String =
             out[start..start + length].chars().map(|c| if c == '\n' { '\n' } else { ' ' }).collect();
+        lines += blank.lines().count();
         out.replace_range(start..start + length, &blank);
     }
-    out
+    (out, lines)
 }
 
 mod tests {
@@ -276,11 +279,11 @@ mod tests {
 
     #[test]
     fn items_under_cfg_test_are_blanked_and_what_follows_them_is_not() {
-        let live =
+        let (live, lines) =
             without_tests("a;\n#[cfg(test)]\nmod tests {\n fn b() { c }\n}\nd;\n#[cfg(test)]\nmod e;\nf;");
         let words: Vec<(usize, &str)> =
             tokens(&live).iter().filter(|t| t.text != ";").map(|t| (t.line, t.text)).collect();
-        assert_eq!(words, [(1, "a"), (6, "d"), (9, "f")]);
+        assert_eq!((words.as_slice(), lines), ([(1, "a"), (6, "d"), (9, "f")].as_slice(), 6));
     }
 
     #[test]
