@@ -1,1 +1,21 @@
-//! (being built)
+//! The embedded database: every poll, the change-only series, the engine's state and the outbox, in one SQLite file.
+//!
+//! It must never decide anything, nor write outside the one transaction of a step; readers get connections that cannot write.
+
+mod codes;
+mod db;
+mod error;
+mod lock;
+mod migrate;
+mod open;
+mod outbox;
+mod reader;
+mod recall;
+mod series;
+mod writer;
+
+pub use db::{Db, Recovered};
+pub use error::{OpenError, StoreError};
+pub use open::Options;
+pub use reader::{Polled, Reader};
+pub use writer::Store;

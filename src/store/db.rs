@@ -1,0 +1,186 @@
+//! The synchronous core: one connection that writes, one transaction per call.
+//!
+//! It must never go on after the disk has failed: the first fatal error answers every later call (FAULTS 34).
+
+use std::{cell::OnceCell, collections::BTreeMap, fs, path::Path, path::PathBuf, sync::Arc};
+
+use rusqlite::{Connection, TransactionBehavior, params};
+
+use super::{
+    OpenError, Options, StoreError,
+    lock::{Lock, beside},
+    open, outbox,
+    recall::{self, AsOf},
+    series::Known,
+};
+use crate::model::{AlertKey, AlertState, OutboxDepth, OutboxRow, Receipt, Snapshot, StepRecord, Time};
+
+/// What the last commit left. `feeds`, `skew_ms` and `config_error` of the snapshot belong to the running process: empty.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Recovered {
+    pub snapshot: Snapshot,
+    pub alerts: BTreeMap<AlertKey, AlertState>,
+}
+
+#[derive(Debug)]
+pub struct Db {
+    // Before the lock, so that it is closed before another process may open the file.
+    conn: Connection,
+    /// `None` in memory.
+    file: Option<(PathBuf, Lock)>,
+    /// What the last rows say; `None` after a commit that failed, until it is read again.
+    known: Option<Known>,
+    failed: OnceCell<StoreError>,
+}
+
+impl Db {
+    pub fn open(path: &Path) -> Result<(Self, Recovered), OpenError> {
+        Self::open_with(path, &Options::default())
+    }
+
+    pub fn open_with(path: &Path, options: &Options) -> Result<(Self, Recovered), OpenError> {
+        let (conn, path, lock) = open::writer(path, options)?;
+        let failed = |source| OpenError::Store { path: path.clone(), source };
+        let mut db = Self::new(conn, Some((path.clone(), lock)));
+        // We hold the lock: whoever claimed these is dead (FAULTS 59).
+        db.write(|conn| outbox::release(conn, None)).map_err(failed)?;
+        let known = recall::known(&db.conn, AsOf::Now).map_err(failed)?;
+        let alerts = recall::alerts(&db.conn).map_err(failed)?;
+        let recovered = Recovered { snapshot: known.snapshot(), alerts };
+        db.known = Some(known);
+        Ok((db, recovered))
+    }
+
+    pub fn in_memory() -> Result<Self, StoreError> {
+        Ok(Self::new(open::in_memory()?, None))
+    }
+
+    fn new(conn: Connection, file: Option<(PathBuf, Lock)>) -> Self {
+        Self { conn, file, known: None, failed: OnceCell::new() }
+    }
+
+    /// Everything of one step, or nothing. Costs what the record holds, however much the database holds.
+    pub fn commit(&mut self, record: &StepRecord) -> Result<(), StoreError> {
+        if record.is_empty() {
+            return Ok(());
+        }
+        let mut known = match self.known.take() {
+            Some(known) => known,
+            None => self.read(|conn| recall::known(conn, AsOf::Now))?,
+        };
+        self.write(|conn| {
+            known.write(conn, record)?;
+            for (key, state) in &record.alerts {
+                write_alert(conn, key, state.as_ref())?;
+            }
+            record.notices.iter().try_for_each(|notice| outbox::enqueue(conn, notice, record.at))
+        })?;
+        self.known = Some(known);
+        Ok(())
+    }
+
+    /// As `open` returns it, read from the rows alone.
+    pub fn recover(&self) -> Result<Recovered, StoreError> {
+        self.read(|conn| {
+            let snapshot = recall::known(conn, AsOf::Now)?.snapshot();
+            Ok(Recovered { snapshot, alerts: recall::alerts(conn)? })
+        })
+    }
+
+    /// What was true at a time: at the end of the last step, in the order of writing, that is not after it.
+    pub fn values_at(&self, at: Time) -> Result<Option<Snapshot>, StoreError> {
+        self.read(|conn| match recall::step_at(conn, at)? {
+            Some(step) => Ok(Some(recall::known(conn, AsOf::Step(step))?.snapshot())),
+            None => Ok(None),
+        })
+    }
+
+    /// Takes the receiver's next row; `None` when nothing is due. Whoever claims must settle.
+    pub fn claim(&mut self, receiver: &str, now: Time) -> Result<Option<OutboxRow>, StoreError> {
+        self.write(|conn| outbox::claim(conn, receiver, now))
+    }
+
+    pub fn settle(&mut self, seq: i64, receipt: &Receipt, now: Time) -> Result<(), StoreError> {
+        self.write(|conn| outbox::settle(conn, seq, receipt, now))
+    }
+
+    /// Gives a claim back as if it had not been taken.
+    pub fn release(&mut self, seq: i64) -> Result<(), StoreError> {
+        self.write(|conn| outbox::release(conn, Some(seq)))
+    }
+
+    pub fn next_due(&self, receiver: &str) -> Result<Option<Time>, StoreError> {
+        self.read(|conn| outbox::next_due(conn, receiver))
+    }
+
+    pub fn outbox(&self) -> Result<BTreeMap<Arc<str>, OutboxDepth>, StoreError> {
+        self.read(outbox::depth)
+    }
+
+    /// Deletes a small batch of notices that ended 30 days ago or more; 0 when there is nothing left to delete.
+    pub fn prune(&mut self, now: Time) -> Result<usize, StoreError> {
+        self.write(|conn| outbox::prune(conn, now))
+    }
+
+    /// The file and its WAL.
+    pub fn size_bytes(&self) -> u64 {
+        let length = |path: &Path| fs::metadata(path).map_or(0, |meta| meta.len());
+        match &self.file {
+            Some((path, _)) => length(path).saturating_add(length(&beside(path, "-wal"))),
+            None => {
+                let pragma = |name| self.conn.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
+                let (pages, bytes) = (pragma("page_count").unwrap_or(0), pragma("page_size").unwrap_or(0));
+                pages.saturating_mul(bytes).unsigned_abs()
+            }
+        }
+    }
+
+    fn write<T>(&mut self, work: impl FnOnce(&Connection) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        self.usable()?;
+        // IMMEDIATE: a deferred one that reads first is refused at once, whatever the busy timeout.
+        let answer = match self.conn.transaction_with_behavior(TransactionBehavior::Immediate) {
+            Ok(transaction) => match work(&transaction) {
+                Ok(value) => transaction.commit().map(|()| value).map_err(StoreError::from),
+                Err(error) => Err(error),
+            },
+            Err(error) => Err(error.into()),
+        };
+        self.noted(answer)
+    }
+
+    fn read<T>(&self, work: impl FnOnce(&Connection) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        self.usable()?;
+        self.noted(work(&self.conn))
+    }
+
+    fn usable(&self) -> Result<(), StoreError> {
+        self.failed.get().map_or(Ok(()), |error| Err(error.clone()))
+    }
+
+    fn noted<T>(&self, answer: Result<T, StoreError>) -> Result<T, StoreError> {
+        if let Err(error @ StoreError::Fatal { .. }) = &answer {
+            // The first one stays: it says what began it.
+            self.failed.get_or_init(|| error.clone());
+        }
+        answer
+    }
+}
+
+fn write_alert(conn: &Connection, key: &AlertKey, state: Option<&AlertState>) -> Result<(), StoreError> {
+    let subject = key.subject.to_string();
+    match state {
+        None => {
+            conn.prepare_cached("DELETE FROM alert WHERE rule = ?1 AND subject = ?2")?
+                .execute(params![key.rule, subject])?;
+        }
+        Some(state) => {
+            let text = serde_json::to_string(state).map_err(|error| StoreError::Sqlite(error.to_string()))?;
+            conn.prepare_cached("INSERT OR REPLACE INTO alert (rule, subject, state) VALUES (?1, ?2, ?3)")?
+                .execute(params![key.rule, subject, text])?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

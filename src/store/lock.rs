@@ -1,0 +1,46 @@
+//! The lock against a second daemon on the same database: `PATH.lock`, held as long as the process lives (FAULTS 43).
+//!
+//! It must never be deleted: a third process could then lock a new file while the second still holds the old one.
+
+use std::{
+    fs::{File, OpenOptions, TryLockError},
+    io,
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+};
+
+use super::OpenError;
+
+#[derive(Debug)]
+pub struct Lock {
+    /// The kernel lets go when it is closed, however the process ends.
+    _file: File,
+}
+
+impl Lock {
+    pub fn take(path: &Path) -> Result<Self, OpenError> {
+        let failed = |source: io::Error| match source.kind() {
+            io::ErrorKind::ReadOnlyFilesystem => OpenError::ReadOnly { path: path.into() },
+            _ => OpenError::Io { path: path.into(), source },
+        };
+        let file = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .mode(0o600)
+            .open(beside(path, ".lock"))
+            .map_err(failed)?;
+        match file.try_lock() {
+            Ok(()) => Ok(Self { _file: file }),
+            Err(TryLockError::WouldBlock) => Err(OpenError::InUse { path: path.into() }),
+            Err(TryLockError::Error(source)) => Err(failed(source)),
+        }
+    }
+}
+
+/// A file beside the database whose name begins with the database's.
+pub fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}

@@ -1,0 +1,142 @@
+//! The outbox: notices wait here per receiver, are claimed one by one, and keep a receipt of every attempt.
+//!
+//! It must never let a notice overtake an earlier one of the same subject at the same receiver (FAULTS 63, invariant 10).
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::{StoreError, recall::json};
+use crate::model::{Notice, OutboxDepth, OutboxRow, Receipt, Time};
+
+const WAITING: i64 = 0;
+const CLAIMED: i64 = 1;
+const DELIVERED: i64 = 2;
+const DEAD: i64 = 3;
+
+/// How long an ended row and its receipts stay.
+const KEPT: Duration = Duration::from_secs(30 * 86_400);
+/// Rows that one prune deletes at most, so that it holds the writer up for a moment only.
+const PRUNED_AT_ONCE: i64 = 500;
+
+/// One row per receiver. An event that was committed before is left as it is: stepping again tells nobody twice.
+pub fn enqueue(conn: &Connection, notice: &Notice, at: Time) -> Result<(), StoreError> {
+    let body = serde_json::to_string(notice).map_err(|error| StoreError::Sqlite(error.to_string()))?;
+    let added = conn
+        .prepare_cached("INSERT OR IGNORE INTO notice (event, at, body) VALUES (?1, ?2, ?3)")?
+        .execute(params![notice.id.as_str(), at.millis(), body])?;
+    if added == 0 {
+        return Ok(());
+    }
+    let pk = conn.last_insert_rowid();
+    let subject = notice.key.subject.to_string();
+    let mut insert = conn.prepare_cached(
+        "INSERT OR IGNORE INTO outbox (notice, receiver, subject, state, attempts, created_at, next_at)
+         VALUES (?1, ?2, ?3, ?4, 0, ?5, ?5)",
+    )?;
+    for receiver in &notice.receivers {
+        insert.execute(params![pk, receiver, subject, WAITING, at.millis()])?;
+    }
+    Ok(())
+}
+
+/// The oldest row of the receiver that is due and first of its lane.
+pub fn claim(conn: &Connection, receiver: &str, now: Time) -> Result<Option<OutboxRow>, StoreError> {
+    let mut claim = conn.prepare_cached(
+        "UPDATE outbox SET state = 1, claimed_at = ?2
+         WHERE state = 0 AND seq = (
+           SELECT seq FROM outbox AS o
+           WHERE o.receiver = ?1 AND o.state < 2 AND o.state = 0 AND o.next_at <= ?2
+             AND NOT EXISTS (SELECT 1 FROM outbox AS e
+               WHERE e.receiver = o.receiver AND e.subject = o.subject AND e.seq < o.seq AND e.state < 2)
+           ORDER BY o.seq LIMIT 1)
+         RETURNING seq, receiver, attempts, created_at, (SELECT body FROM notice WHERE pk = notice)",
+    )?;
+    let row: Option<(i64, Arc<str>, u32, i64, String)> = claim
+        .query_row(params![receiver, now.millis()], |row| {
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?))
+        })
+        .optional()?;
+    row.map(|(seq, receiver, attempts, created, body)| {
+        let created = Time::from_millis(created);
+        Ok(OutboxRow { seq, receiver, notice: json("notice", &body)?, attempts, created })
+    })
+    .transpose()
+}
+
+/// Enters what came of a claimed row's attempt.
+pub fn settle(conn: &Connection, seq: i64, receipt: &Receipt, now: Time) -> Result<(), StoreError> {
+    let (state, next_at, ended_at) = match receipt {
+        Receipt::Delivered { .. } => (DELIVERED, None, Some(now.millis())),
+        Receipt::Dead { .. } => (DEAD, None, Some(now.millis())),
+        Receipt::Retry { next, .. } => (WAITING, Some(next.millis()), None),
+    };
+    let settled = conn
+        .prepare_cached(
+            "UPDATE outbox SET state = ?2, attempts = attempts + 1, next_at = ifnull(?3, next_at), ended_at = ?4,
+               claimed_at = NULL WHERE seq = ?1 AND state = ?5",
+        )?
+        .execute(params![seq, state, next_at, ended_at, CLAIMED])?;
+    if settled == 0 {
+        return Err(StoreError::NotClaimed { seq });
+    }
+    let text = serde_json::to_string(receipt).map_err(|error| StoreError::Sqlite(error.to_string()))?;
+    conn.prepare_cached("INSERT INTO attempt (outbox, at, receipt) VALUES (?1, ?2, ?3)")?
+        .execute(params![seq, now.millis(), text])?;
+    Ok(())
+}
+
+/// Gives a claim back without an attempt: its claimer is gone.
+pub fn release(conn: &Connection, seq: Option<i64>) -> Result<(), StoreError> {
+    conn.prepare_cached(
+        "UPDATE outbox SET state = 0, claimed_at = NULL WHERE state < 2 AND state = 1 AND (?1 IS NULL OR seq = ?1)",
+    )?
+    .execute([seq])?;
+    Ok(())
+}
+
+/// When the receiver's first claimable row is due. A row behind a claimed one becomes claimable when that is settled.
+pub fn next_due(conn: &Connection, receiver: &str) -> Result<Option<Time>, StoreError> {
+    let mut find = conn.prepare_cached(
+        "SELECT min(o.next_at) FROM outbox AS o
+         WHERE o.receiver = ?1 AND o.state < 2 AND o.state = 0
+           AND NOT EXISTS (SELECT 1 FROM outbox AS e
+             WHERE e.receiver = o.receiver AND e.subject = o.subject AND e.seq < o.seq AND e.state < 2)",
+    )?;
+    let due: Option<i64> = find.query_row([receiver], |row| row.get(0))?;
+    Ok(due.map(Time::from_millis))
+}
+
+/// What is waiting or under way, per receiver; a receiver with nothing is absent.
+pub fn depth(conn: &Connection) -> Result<BTreeMap<Arc<str>, OutboxDepth>, StoreError> {
+    let mut select = conn.prepare_cached(
+        "SELECT receiver, count(*), min(created_at) FROM outbox WHERE state < 2 GROUP BY receiver",
+    )?;
+    let rows = select.query_map([], |row| {
+        let waiting = row.get::<_, i64>(1)?.unsigned_abs();
+        Ok((
+            row.get(0)?,
+            OutboxDepth { waiting, oldest: row.get::<_, Option<i64>>(2)?.map(Time::from_millis) },
+        ))
+    })?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+/// Deletes some of what ended long ago; returns how many rows, so that the caller goes on until there are none.
+pub fn prune(conn: &Connection, now: Time) -> Result<usize, StoreError> {
+    let before = now.minus(KEPT).millis();
+    let rows = conn
+        .prepare_cached(
+            "DELETE FROM outbox WHERE seq IN
+               (SELECT seq FROM outbox WHERE state >= 2 AND ended_at < ?1 ORDER BY seq LIMIT ?2)",
+        )?
+        .execute([before, PRUNED_AT_ONCE])?;
+    let notices = conn
+        .prepare_cached(
+            "DELETE FROM notice WHERE pk IN
+               (SELECT pk FROM notice WHERE at < ?1 AND NOT EXISTS (SELECT 1 FROM outbox WHERE notice = notice.pk)
+                ORDER BY pk LIMIT ?2)",
+        )?
+        .execute([before, PRUNED_AT_ONCE])?;
+    Ok(rows + notices)
+}
