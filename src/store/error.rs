@@ -2,7 +2,11 @@
 //!
 //! It must never carry a value out of a row: only what happened, where, and what to do next.
 
-use std::{io, path::PathBuf, sync::Arc};
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use rusqlite::ErrorCode;
 
@@ -43,6 +47,16 @@ pub enum OpenError {
     Backup { path: PathBuf, what: String },
     #[error("cannot use {}: {source}", path.display())]
     Store { path: PathBuf, source: StoreError },
+}
+
+impl OpenError {
+    /// What the system said of the database or a file beside it.
+    pub(super) fn io(path: &Path, source: io::Error) -> Self {
+        if source.kind() == io::ErrorKind::ReadOnlyFilesystem {
+            return Self::ReadOnly { path: path.into() };
+        }
+        Self::Io { path: path.into(), source }
+    }
 }
 
 /// A call that failed. Nothing of it was written.
@@ -98,6 +112,12 @@ impl From<rusqlite::Error> for StoreError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn fault_41_a_read_only_filesystem_is_named_as_the_reason() {
+        let error = OpenError::io(Path::new("/x.db"), io::ErrorKind::ReadOnlyFilesystem.into());
+        assert!(error.to_string().contains("read-only filesystem; mount it writable"), "{error}");
+    }
 
     #[test]
     fn fault_34_errors_of_the_disk_are_fatal_and_a_lock_or_a_full_disk_is_not() {

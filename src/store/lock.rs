@@ -4,7 +4,6 @@
 
 use std::{
     fs::{File, OpenOptions, TryLockError},
-    io,
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
 };
@@ -19,10 +18,7 @@ pub struct Lock {
 
 impl Lock {
     pub fn take(path: &Path) -> Result<Self, OpenError> {
-        let failed = |source: io::Error| match source.kind() {
-            io::ErrorKind::ReadOnlyFilesystem => OpenError::ReadOnly { path: path.into() },
-            _ => OpenError::Io { path: path.into(), source },
-        };
+        let failed = |source| OpenError::io(path, source);
         let file = OpenOptions::new()
             .create(true)
             .truncate(false)

@@ -11,7 +11,7 @@ use std::{
 
 use rusqlite::{Connection, TransactionBehavior};
 
-use super::{OpenError, StoreError, lock::beside};
+use super::{OpenError, lock::beside};
 
 /// In order; migration N brings `user_version` from N to N + 1.
 pub const MIGRATIONS: &[&str] = &[include_str!("schema/0001_first.sql")];
@@ -23,13 +23,16 @@ pub fn known_version() -> i64 {
     i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX)
 }
 
-pub fn version_of(conn: &Connection) -> Result<i64, StoreError> {
-    Ok(conn.pragma_query_value(None, "user_version", |row| row.get(0))?)
+pub fn version_of(conn: &Connection) -> rusqlite::Result<i64> {
+    conn.pragma_query_value(None, "user_version", |row| row.get(0))
 }
 
 /// The file of an existing database is copied to `PATH.before-N` before it is brought to N; in memory there is no file.
 pub fn migrate(conn: &mut Connection, path: Option<&Path>, migrations: &[&str]) -> Result<(), OpenError> {
-    let failed = |source| OpenError::Store { path: path.unwrap_or(Path::new(":memory:")).into(), source };
+    let failed = |error: rusqlite::Error| OpenError::Store {
+        path: path.unwrap_or(Path::new(":memory:")).into(),
+        source: error.into(),
+    };
     let version = version_of(conn).map_err(failed)?;
     let done = usize::try_from(version).unwrap_or(0);
     if let (Some(path), true) = (path, 0 < done && done < migrations.len()) {
@@ -41,11 +44,11 @@ pub fn migrate(conn: &mut Connection, path: Option<&Path>, migrations: &[&str]) 
     Ok(())
 }
 
-fn run(conn: &mut Connection, version: i64, sql: &str) -> Result<(), StoreError> {
+fn run(conn: &mut Connection, version: i64, sql: &str) -> rusqlite::Result<()> {
     let transaction = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
     transaction.execute_batch(sql)?;
     transaction.pragma_update(None, "user_version", version)?;
-    Ok(transaction.commit()?)
+    transaction.commit()
 }
 
 /// Whole or absent: written under another name, synced, then renamed.

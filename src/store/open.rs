@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use rusqlite::{Connection, OpenFlags, config::DbConfig, limits::Limit};
+use rusqlite::{Connection, ErrorCode, OpenFlags, config::DbConfig, limits::Limit};
 
 use super::{
     OpenError, StoreError,
@@ -39,18 +39,14 @@ impl Default for Options {
 pub fn writer(path: &Path, options: &Options) -> Result<(Connection, PathBuf, Lock), OpenError> {
     let path = resolve(path)?;
     let lock = Lock::take(&path)?;
-    let io_failed = |source| OpenError::Io { path: path.clone(), source };
     let mut create = OpenOptions::new();
     create.create(true).truncate(false).read(true).write(true).mode(0o600);
-    let file = create.open(&path).map_err(|source| match source.kind() {
-        io::ErrorKind::ReadOnlyFilesystem => OpenError::ReadOnly { path: path.clone() },
-        _ => io_failed(source),
-    })?;
+    let file = create.open(&path).map_err(|source| OpenError::io(&path, source))?;
     check_header(&path, file)?;
 
-    let failed = |source: StoreError| not_usable(&path, source);
+    let failed = |error| not_usable(&path, error);
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let mut conn = Connection::open_with_flags(&path, flags).map_err(|e| failed(e.into()))?;
+    let mut conn = Connection::open_with_flags(&path, flags).map_err(failed)?;
     // Until it is known to be ours, closing must not move the WAL into the file.
     checkpoint_on_close(&conn, false).map_err(failed)?;
     settings(&conn, options).map_err(failed)?;
@@ -58,7 +54,7 @@ pub fn writer(path: &Path, options: &Options) -> Result<(Connection, PathBuf, Lo
     quick_check(&conn, &path)?;
     // Migrations come before WAL mode: so the application id of a file in WAL mode always stands in the file itself.
     migrate::migrate(&mut conn, Some(&path), MIGRATIONS)?;
-    journal(&conn).map_err(failed)?;
+    journal(&conn, &path)?;
     checkpoint_on_close(&conn, true).map_err(failed)?;
     Ok((conn, path, lock))
 }
@@ -75,16 +71,18 @@ pub fn in_memory() -> Result<Connection, StoreError> {
 
 /// A connection that cannot write.
 pub fn reader(path: &Path, options: &Options) -> Result<Connection, OpenError> {
-    let file = File::open(path).map_err(|source| match source.kind() {
-        io::ErrorKind::NotFound => OpenError::Missing { path: path.into() },
-        _ => OpenError::Io { path: path.into(), source },
+    let file = File::open(path).map_err(|source| {
+        if source.kind() == io::ErrorKind::NotFound {
+            return OpenError::Missing { path: path.into() };
+        }
+        OpenError::io(path, source)
     })?;
     check_header(path, file)?;
-    let failed = |source: StoreError| not_usable(path, source);
+    let failed = |error| not_usable(path, error);
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let conn = Connection::open_with_flags(path, flags).map_err(|e| failed(e.into()))?;
+    let conn = Connection::open_with_flags(path, flags).map_err(failed)?;
     settings(&conn, options).map_err(failed)?;
-    conn.pragma_update(None, "query_only", true).map_err(|e| failed(e.into()))?;
+    conn.pragma_update(None, "query_only", true).map_err(failed)?;
     let found = check_version(&conn, path)?;
     let known = migrate::known_version();
     if found < known {
@@ -95,17 +93,18 @@ pub fn reader(path: &Path, options: &Options) -> Result<Connection, OpenError> {
 
 /// The real path, so that two names of one file share a lock. Makes the last folder if only that is missing.
 fn resolve(path: &Path) -> Result<PathBuf, OpenError> {
-    let failed = |source: io::Error| match source.kind() {
-        io::ErrorKind::NotFound => OpenError::NoFolder { path: path.into() },
-        io::ErrorKind::ReadOnlyFilesystem => OpenError::ReadOnly { path: path.into() },
-        _ => OpenError::Io { path: path.into(), source },
+    let failed = |source: io::Error| {
+        if source.kind() == io::ErrorKind::NotFound {
+            return OpenError::NoFolder { path: path.into() };
+        }
+        OpenError::io(path, source)
     };
     if let Ok(real) = fs::canonicalize(path) {
         return Ok(real);
     }
     let Some(name) = path.file_name() else {
         let source = io::Error::new(io::ErrorKind::InvalidInput, "it names no file");
-        return Err(OpenError::Io { path: path.into(), source });
+        return Err(OpenError::io(path, source));
     };
     let folder = match path.parent() {
         Some(parent) if parent != Path::new("") => parent,
@@ -120,7 +119,7 @@ fn resolve(path: &Path) -> Result<PathBuf, OpenError> {
 /// Reads the file's first 100 bytes by hand: SQLite itself might touch what it opens.
 fn check_header(path: &Path, file: File) -> Result<(), OpenError> {
     let mut header = Vec::with_capacity(100);
-    file.take(100).read_to_end(&mut header).map_err(|source| OpenError::Io { path: path.into(), source })?;
+    file.take(100).read_to_end(&mut header).map_err(|source| OpenError::io(path, source))?;
     if header.is_empty() {
         return Ok(());
     }
@@ -141,7 +140,7 @@ fn check_header(path: &Path, file: File) -> Result<(), OpenError> {
 
 /// As SQLite sees it: a newer version may still stand in the WAL alone.
 fn check_version(conn: &Connection, path: &Path) -> Result<i64, OpenError> {
-    let found = migrate::version_of(conn).map_err(|source| not_usable(path, source))?;
+    let found = migrate::version_of(conn).map_err(|error| not_usable(path, error))?;
     let known = migrate::known_version();
     if found > known {
         return Err(OpenError::Newer { path: path.into(), found, known });
@@ -152,24 +151,23 @@ fn check_version(conn: &Connection, path: &Path) -> Result<i64, OpenError> {
 fn quick_check(conn: &Connection, path: &Path) -> Result<(), OpenError> {
     let answer: String = conn
         .query_row("PRAGMA quick_check(1)", [], |row| row.get(0))
-        .map_err(|error| not_usable(path, error.into()))?;
+        .map_err(|error| not_usable(path, error))?;
     if answer == "ok" {
         return Ok(());
     }
     Err(OpenError::Corrupt { path: path.into(), what: answer.replace('\n', ", ") })
 }
 
-/// While it is opened, what SQLite calls corrupt is the file's own state.
-fn not_usable(path: &Path, source: StoreError) -> OpenError {
-    match source {
-        StoreError::Fatal { what } if what.contains("malformed") || what.contains("not a database") => {
-            OpenError::Corrupt { path: path.into(), what: what.to_string() }
+fn not_usable(path: &Path, error: rusqlite::Error) -> OpenError {
+    match error.sqlite_error_code() {
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
+            OpenError::Corrupt { path: path.into(), what: error.to_string() }
         }
-        source => OpenError::Store { path: path.into(), source },
+        Some(_) | None => OpenError::Store { path: path.into(), source: error.into() },
     }
 }
 
-fn settings(conn: &Connection, options: &Options) -> Result<(), StoreError> {
+fn settings(conn: &Connection, options: &Options) -> rusqlite::Result<()> {
     conn.busy_timeout(options.busy_timeout)?;
     conn.set_prepared_statement_cache_capacity(STATEMENTS_CACHED);
     conn.set_limit(Limit::SQLITE_LIMIT_LENGTH, TEXT_BYTES_MAX)?;
@@ -183,16 +181,18 @@ fn settings(conn: &Connection, options: &Options) -> Result<(), StoreError> {
     Ok(())
 }
 
-fn journal(conn: &Connection) -> Result<(), StoreError> {
-    let mode: String = conn.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))?;
+fn journal(conn: &Connection, path: &Path) -> Result<(), OpenError> {
+    let failed = |error| not_usable(path, error);
+    let mode: String =
+        conn.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0)).map_err(failed)?;
     if mode != "wal" {
-        return Err(StoreError::Sqlite(format!("journal mode is {mode} instead of wal on this filesystem")));
+        let source =
+            StoreError::Sqlite(format!("its filesystem allows no WAL, only the journal mode {mode}"));
+        return Err(OpenError::Store { path: path.into(), source });
     }
-    conn.pragma_update_and_check(None, "journal_size_limit", WAL_BYTES_KEPT, |_| Ok(()))?;
-    Ok(())
+    conn.pragma_update_and_check(None, "journal_size_limit", WAL_BYTES_KEPT, |_| Ok(())).map_err(failed)
 }
 
-fn checkpoint_on_close(conn: &Connection, on: bool) -> Result<(), StoreError> {
-    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, !on)?;
-    Ok(())
+fn checkpoint_on_close(conn: &Connection, on: bool) -> rusqlite::Result<()> {
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, !on).map(|_| ())
 }

@@ -10,7 +10,7 @@ use rusqlite::ffi;
 use super::*;
 use crate::model::{
     Change, Deployment, DeploymentId, Feed, InstanceType, Outcome, PollRow, Presence, Status, TeamId,
-    Tracked, Usd,
+    Tracked, TrackedTeam, Usd,
 };
 
 fn tracked(n: usize, cost: i64) -> Arc<Tracked> {
@@ -136,6 +136,33 @@ fn a_poll_with_nothing_new_writes_its_poll_row_alone_and_a_new_cost_one_sample()
 }
 
 #[test]
+fn a_balance_that_stays_writes_no_row_and_is_still_known_to_be_fresh() {
+    let mut db = Db::in_memory().unwrap();
+    let id = TeamId::new("t");
+    for minute in 1..=100 {
+        let at = Time::from_secs(60 * minute);
+        let team = TrackedTeam {
+            id: id.clone(),
+            name: "research".into(),
+            role: "owner".into(),
+            balance: Some(Usd::from_cents(500)),
+            balance_at: Some(at),
+            previous: None,
+            unknown_since: None,
+            denied: None,
+        };
+        let mut record = step(60 * minute, vec![Change::Team(Arc::new(team))]);
+        record.polls[0].feed = Feed::Balance;
+        db.commit(&record).unwrap();
+    }
+    let rows: i64 = db.conn.query_row("SELECT count(*) FROM team", [], |row| row.get(0)).unwrap();
+    assert_eq!(rows, 1);
+    let balance_at = |at| db.values_at(Time::from_secs(at)).unwrap().unwrap().teams[&id].balance_at;
+    assert_eq!(balance_at(6_000), Some(Time::from_secs(6_000)));
+    assert_eq!(balance_at(3_659), Some(Time::from_secs(3_600)), "as of then");
+}
+
+#[test]
 fn a_week_of_polls_takes_few_bytes() {
     let mut db = Db::in_memory().unwrap();
     for minute in 0..7 * 1_440 {
@@ -146,5 +173,4 @@ fn a_week_of_polls_takes_few_bytes() {
     let samples = 7 * 1_440 * 50;
     // The poll log's share is the same for a fleet of any size, so at 50 it weighs most.
     assert!(db.size_bytes() < samples * 2, "{} bytes for {samples} samples", db.size_bytes());
-    println!("{} bytes for {samples} samples", db.size_bytes());
 }

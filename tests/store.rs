@@ -1,0 +1,665 @@
+//! The store from outside: real files, a real SIGKILL, a second process's locks, and a model that it must agree with.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test may panic"
+)]
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::{BufRead, BufReader, Write},
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    sync::Arc,
+    time::Duration,
+};
+
+use proptest::prelude::*;
+use rusqlite::Connection;
+use spheron_watch::{
+    clock::Clock,
+    model::{
+        Account, AlertKey, AlertState, Change, Deployment, DeploymentId, EventId, FailureKind, Feed,
+        InstanceType, Notice, Offer, OutboxDepth, Outcome, PollRow, Presence, Receipt, Severity, Snapshot,
+        Status, StepRecord, Subject, TeamId, Time, Tracked, TrackedTeam, TrackedVolume, Transition, Usd,
+        Volume, VolumeId, VolumeStatus,
+    },
+    store::{Db, OpenError, Options, Reader, Recovered, Store, StoreError},
+};
+
+const LIMIT: Duration = Duration::from_secs(30);
+
+fn secs(secs: i64) -> Time {
+    Time::from_secs(secs)
+}
+
+fn tracked(id: &str, created: i64, cost: i64) -> Tracked {
+    let deployment = Deployment {
+        id: DeploymentId::new(id),
+        created_at: secs(created),
+        name: "train".into(),
+        team: TeamId::new("t1"),
+        gpu_type: "H100".into(),
+        gpu_count: 8,
+        provider: "spheron".into(),
+        region: "eu".into(),
+        instance_type: InstanceType::new("SPOT"),
+        status: Status::Running,
+        hourly_rate: Usd::from_cents(146),
+        total_cost: Usd::from_cents(cost),
+        started_at: Some(secs(created + 1)),
+        stopped_at: None,
+        kubernetes: false,
+    };
+    Tracked {
+        deployment,
+        first_seen: secs(5),
+        presence: Presence::Listed,
+        status_since: secs(5),
+        status_before: None,
+        unreadable_since: None,
+    }
+}
+
+fn team(id: &str, cents: i64, at: Time) -> TrackedTeam {
+    TrackedTeam {
+        id: TeamId::new(id),
+        name: "research".into(),
+        role: "owner".into(),
+        balance: Some(Usd::from_cents(cents)),
+        balance_at: Some(at),
+        previous: None,
+        unknown_since: None,
+        denied: None,
+    }
+}
+
+fn poll(feed: Feed, at: Time, outcome: Outcome) -> PollRow {
+    PollRow { feed, at, outcome, items: 3, failure: None, trouble: None }
+}
+
+fn key(subject: &str) -> AlertKey {
+    AlertKey { rule: "low".into(), subject: Subject::Team { id: TeamId::new(subject) } }
+}
+
+fn notice(n: u32, subject: &str, receivers: &[&str]) -> Notice {
+    Notice {
+        id: EventId::from_text(format!("evt_{n}")),
+        key: key(subject),
+        kind: "balance".into(),
+        transition: Transition::Firing,
+        severity: Severity::Critical,
+        title: format!("notice {n}"),
+        reason: "because".into(),
+        advice: "top up".into(),
+        details: vec![("team".into(), "research\0\u{202e}".into())],
+        since: secs(1),
+        at: secs(2),
+        receivers: receivers.iter().map(|name| Arc::from(*name)).collect(),
+    }
+}
+
+fn tells(at: i64, notices: Vec<Notice>) -> StepRecord {
+    StepRecord { at: secs(at), notices, ..StepRecord::default() }
+}
+
+/// One numbered step: a poll that carries the number, a change, an alert and a notice.
+fn numbered(n: u32) -> StepRecord {
+    let at = secs(i64::from(n));
+    StepRecord {
+        at,
+        polls: vec![PollRow { items: n, ..poll(Feed::Deployments, at, Outcome::Complete) }],
+        changes: vec![Change::Deployment(Arc::new(tracked("d", 1, i64::from(n))))],
+        alerts: vec![(key("t"), Some(AlertState::Told { at, episode: n }))],
+        notices: vec![notice(n, "t", &["mail"])],
+    }
+}
+
+fn database(dir: &tempfile::TempDir) -> PathBuf {
+    dir.path().join("watch.db")
+}
+
+fn reader(path: &Path) -> Reader {
+    Reader::open(path, Clock::system(), LIMIT).unwrap()
+}
+
+// ---- crashes ------------------------------------------------------------------------------------------------------
+
+const CHILD: &str = "SPHERON_WATCH_TEST_WRITER";
+
+/// Does nothing by itself: `fault_31` runs this test binary again, with the variable set, as the process to kill.
+#[test]
+fn writer_process_of_fault_31() {
+    let Some(path) = std::env::var_os(CHILD) else { return };
+    let (mut db, recovered) = Db::open(Path::new(&path)).unwrap();
+    let mut n = match recovered.alerts.get(&key("t")) {
+        Some(AlertState::Told { episode, .. }) => *episode,
+        _ => 0,
+    };
+    loop {
+        n += 1;
+        db.commit(&numbered(n)).unwrap();
+        let row = db.claim("mail", secs(i64::from(n))).unwrap().expect("the row just committed is due");
+        db.settle(row.seq, &Receipt::Delivered { detail: "ok".into() }, secs(i64::from(n))).unwrap();
+        println!("\nack {n}");
+        std::io::stdout().flush().unwrap();
+    }
+}
+
+/// Starts a writer, kills it after some acknowledged commits, and returns the last number that it acknowledged.
+fn write_until_killed(path: &Path, acks: u32) -> u32 {
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "writer_process_of_fault_31", "--nocapture"])
+        .env(CHILD, path)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let (mut last, mut seen) = (0, 0);
+    for line in BufReader::new(child.stdout.take().unwrap()).lines() {
+        let Some(n) = line.unwrap().strip_prefix("ack ").and_then(|n| n.parse().ok()) else { continue };
+        last = n;
+        seen += 1;
+        if seen == acks {
+            child.kill().unwrap();
+        }
+    }
+    child.wait().unwrap();
+    assert!(seen >= acks, "the writer ended by itself after {seen} commits");
+    last
+}
+
+#[test]
+fn fault_31_every_acknowledged_step_outlives_a_sigkill() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = database(&dir);
+    let mut random = fastrand::Rng::with_seed(31);
+    for kill in 0..30 {
+        let acknowledged = write_until_killed(&path, random.u32(1..25));
+        let (db, recovered) = Db::open(&path).expect("opening includes the quick check");
+        let polls: Vec<u32> = reader(&path)
+            .poll_log(Feed::Deployments, 0, u32::MAX)
+            .unwrap()
+            .iter()
+            .map(|p| p.row.items)
+            .collect();
+        let last = u32::try_from(polls.len()).unwrap();
+        assert_eq!(polls, (1..=last).collect::<Vec<_>>(), "kill {kill}: whole steps in order, none lost");
+        assert!(last >= acknowledged, "kill {kill}: {acknowledged} was acknowledged, {last} is there");
+        let told = AlertState::Told { at: secs(i64::from(last)), episode: last };
+        assert_eq!(recovered.alerts[&key("t")], told, "kill {kill}: alert and poll are of one step");
+        let cost = recovered.snapshot.deployments[&DeploymentId::new("d")].deployment.total_cost;
+        assert_eq!(cost, Usd::from_cents(i64::from(last)), "kill {kill}: change and poll are of one step");
+        drop(db);
+    }
+    let conn = Connection::open(&path).unwrap();
+    let check: String = conn.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
+    assert_eq!(check, "ok");
+}
+
+#[test]
+fn fault_59_a_crash_between_sending_and_its_receipt_offers_the_same_event_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = database(&dir);
+    let (mut db, _) = Db::open(&path).unwrap();
+    db.commit(&tells(1, vec![notice(1, "a", &["mail"])])).unwrap();
+    let first = db.claim("mail", secs(2)).unwrap().unwrap();
+    assert_eq!(db.claim("mail", secs(99)).unwrap(), None, "it is claimed");
+    drop(db);
+    let (mut db, _) = Db::open(&path).unwrap();
+    assert_eq!(db.next_due("mail").unwrap(), Some(secs(1)));
+    assert_eq!(db.claim("mail", secs(2)).unwrap(), Some(first), "same row, same event id");
+}
+
+// ---- whose file it is ---------------------------------------------------------------------------------------------
+
+/// Every file of the folder with its bytes, but the lock and SQLite's shared memory.
+fn contents(dir: &tempfile::TempDir) -> BTreeMap<PathBuf, Vec<u8>> {
+    let paths = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().path());
+    let own = |path: &PathBuf| !matches!(path.extension().and_then(|e| e.to_str()), Some("lock" | "db-shm"));
+    paths.filter(own).map(|path| (path.clone(), fs::read(&path).unwrap())).collect()
+}
+
+#[test]
+fn fault_36_a_foreign_database_is_refused_and_not_touched() {
+    for id in [0, 7] {
+        let dir = tempfile::tempdir().unwrap();
+        let path = database(&dir);
+        let conn = Connection::open(&path).unwrap();
+        conn.execute_batch(&format!(
+            "PRAGMA application_id = {id}; CREATE TABLE theirs (x); PRAGMA journal_mode = WAL;"
+        ))
+        .unwrap();
+        drop(conn);
+        let before = contents(&dir);
+        let error = Db::open(&path).unwrap_err();
+        assert!(matches!(error, OpenError::Foreign { found, .. } if found == id), "{error}");
+        assert!(matches!(Reader::open(&path, Clock::system(), LIMIT), Err(OpenError::Foreign { .. })));
+        assert_eq!(contents(&dir), before);
+    }
+}
+
+#[test]
+fn fault_88_a_newer_schema_is_refused_and_not_touched_even_if_only_the_wal_says_so() {
+    for checkpointed in [true, false] {
+        let dir = tempfile::tempdir().unwrap();
+        let path = database(&dir);
+        Db::open(&path).unwrap();
+        let conn = Connection::open(&path).unwrap();
+        conn.pragma_update(None, "user_version", 99).unwrap();
+        if checkpointed {
+            drop(conn);
+        } else {
+            // As a process that was killed leaves it.
+            conn.set_db_config(rusqlite::config::DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).unwrap();
+            drop(conn);
+            assert!(fs::metadata(dir.path().join("watch.db-wal")).unwrap().len() > 0);
+        }
+        let before = contents(&dir);
+        let error = Db::open(&path).unwrap_err();
+        assert!(matches!(error, OpenError::Newer { found: 99, .. }), "{error}");
+        assert_eq!(contents(&dir), before, "checkpointed: {checkpointed}");
+        assert!(matches!(Reader::open(&path, Clock::system(), LIMIT), Err(OpenError::Newer { .. })));
+    }
+}
+
+#[test]
+fn fault_35_a_damaged_file_is_refused_and_says_what_to_do() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = database(&dir);
+    let (mut db, _) = Db::open(&path).unwrap();
+    for n in 1..=50 {
+        db.commit(&numbered(n)).unwrap();
+    }
+    drop(db);
+    let whole = fs::read(&path).unwrap();
+    let mut torn = whole.clone();
+    torn[4_096..].chunks_mut(4_096).for_each(|page| page[..64].fill(0xff));
+    let mut no_header = whole;
+    no_header[..16].fill(0);
+    for damaged in [torn, no_header, b"hello".to_vec()] {
+        fs::write(&path, &damaged).unwrap();
+        let error = Db::open(&path).unwrap_err();
+        assert!(matches!(error, OpenError::Corrupt { .. }), "{error}");
+        assert!(error.to_string().contains("restore a backup"), "{error}");
+        assert_eq!(fs::read(&path).unwrap(), damaged);
+    }
+}
+
+#[test]
+fn fault_43_a_second_daemon_on_the_same_file_is_refused_whatever_it_calls_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = database(&dir);
+    let (db, _) = Db::open(&path).unwrap();
+    let alias = dir.path().join("alias.db");
+    std::os::unix::fs::symlink(&path, &alias).unwrap();
+    for name in [&path, &alias] {
+        let error = Db::open(name).unwrap_err();
+        assert!(matches!(error, OpenError::InUse { .. }), "{error}");
+    }
+    drop(db);
+    Db::open(&alias).expect("the lock went with the first");
+}
+
+#[test]
+fn the_files_are_ours_alone_and_so_is_a_folder_that_we_made() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("state/watch.db");
+    let (mut db, _) = Db::open(&path).unwrap();
+    db.commit(&numbered(1)).unwrap();
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    let folder = path.parent().unwrap();
+    assert_eq!(mode(folder), 0o700);
+    let modes: Vec<_> = fs::read_dir(folder).unwrap().map(|e| mode(&e.unwrap().path())).collect();
+    assert_eq!(modes, [0o600; 4], "the database, its WAL, its index and the lock");
+    let error = Db::open(&dir.path().join("no/such/watch.db")).unwrap_err();
+    assert!(matches!(error, OpenError::NoFolder { .. }), "{error}");
+}
+
+// ---- other connections --------------------------------------------------------------------------------------------
+
+#[test]
+fn fault_40_a_lock_held_by_another_program_fails_one_commit_and_loses_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = database(&dir);
+    let (mut db, _) = Db::open_with(&path, &Options { busy_timeout: Duration::from_millis(50) }).unwrap();
+    db.commit(&numbered(1)).unwrap();
+    let before = db.recover().unwrap();
+    let other = Connection::open(&path).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    assert_eq!(db.commit(&numbered(2)), Err(StoreError::Busy));
+    assert_eq!(db.recover().unwrap(), before);
+    other.execute_batch("ROLLBACK").unwrap();
+    db.commit(&numbered(2)).unwrap();
+    let cost = db.recover().unwrap().snapshot.deployments[&DeploymentId::new("d")].deployment.total_cost;
+    assert_eq!(cost, Usd::from_cents(2));
+}
+
+#[test]
+fn fault_39_a_read_beyond_its_deadline_is_interrupted() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = database(&dir);
+    let (mut db, _) = Db::open(&path).unwrap();
+    let fleet = (0..2_000).map(|n| Change::Deployment(Arc::new(tracked(&format!("d{n}"), 1, 1)))).collect();
+    db.commit(&StepRecord { at: secs(1), changes: fleet, ..StepRecord::default() }).unwrap();
+    let mut late = Reader::open(&path, Clock::system(), Duration::ZERO).unwrap();
+    assert_eq!(late.current(), Err(StoreError::Deadline));
+    assert_eq!(late.poll_log(Feed::Balance, 0, 1), Ok(Vec::new()), "and the next call works");
+    assert_eq!(reader(&path).current().unwrap().snapshot.deployments.len(), 2_000);
+}
+
+#[test]
+fn a_reader_makes_no_database() {
+    let dir = tempfile::tempdir().unwrap();
+    let missing = Reader::open(&database(&dir), Clock::system(), LIMIT);
+    assert!(matches!(missing, Err(OpenError::Missing { .. })));
+    assert!(!database(&dir).exists(), "looking makes none");
+}
+
+#[tokio::test]
+async fn a_closed_store_answers_and_lets_go_of_its_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = Store::open(&database(&dir)).unwrap();
+    let clone = store.clone();
+    store.commit(Arc::new(numbered(1))).await.unwrap();
+    let row = store.claim("mail".into(), secs(9)).await.unwrap().unwrap();
+    store.settle(row.seq, Receipt::Dead { why: "no".into() }, secs(9)).await.unwrap();
+    store.close().await;
+    assert_eq!(clone.outbox().await, Err(StoreError::Stopped));
+    let (_, recovered) = Store::open(&database(&dir)).unwrap();
+    assert_eq!(recovered.alerts.len(), 1);
+}
+
+// ---- the outbox ---------------------------------------------------------------------------------------------------
+
+fn retry(next: i64) -> Receipt {
+    Receipt::Retry { why: "503".into(), next: secs(next) }
+}
+
+fn delivered() -> Receipt {
+    Receipt::Delivered { detail: "200".into() }
+}
+
+#[test]
+fn fault_63_a_later_notice_never_overtakes_an_earlier_one_of_its_subject() {
+    let mut db = Db::in_memory().unwrap();
+    let resolved = Notice { transition: Transition::Resolved, ..notice(2, "a", &["mail", "hook"]) };
+    db.commit(&tells(1, vec![notice(1, "a", &["mail", "hook"]), resolved, notice(3, "b", &["mail"])]))
+        .unwrap();
+    let title = |db: &mut Db, receiver, now| {
+        db.claim(receiver, secs(now)).unwrap().map(|row| (row.seq, row.attempts, row.notice.title))
+    };
+    let (firing, _, first) = title(&mut db, "mail", 1).unwrap();
+    assert_eq!(first, "notice 1");
+    let (other, _, second) = title(&mut db, "mail", 1).unwrap();
+    assert_eq!(second, "notice 3", "another subject need not wait");
+    assert_eq!(title(&mut db, "mail", 1), None, "resolved waits while firing is under way");
+    assert_eq!(db.next_due("mail").unwrap(), None);
+    db.settle(firing, &retry(30), secs(1)).unwrap();
+    db.settle(other, &delivered(), secs(1)).unwrap();
+    assert_eq!(title(&mut db, "mail", 29), None, "and while firing waits for its retry");
+    assert_eq!(db.next_due("mail").unwrap(), Some(secs(30)));
+    assert_eq!(title(&mut db, "mail", 30), Some((firing, 1, "notice 1".into())));
+    db.settle(firing, &Receipt::Dead { why: "550".into() }, secs(30)).unwrap();
+    assert_eq!(title(&mut db, "mail", 30).unwrap().2, "notice 2", "a dead letter holds up nobody");
+    assert_eq!(title(&mut db, "hook", 30).unwrap().2, "notice 1", "receivers don't wait for each other");
+    assert_eq!(db.outbox().unwrap()[&Arc::from("hook")], OutboxDepth { waiting: 2, oldest: Some(secs(1)) });
+}
+
+#[test]
+fn stepping_again_tells_nobody_twice() {
+    let mut db = Db::in_memory().unwrap();
+    let record = tells(1, vec![notice(1, "a", &["mail", "mail"])]);
+    db.commit(&record).unwrap();
+    db.commit(&record).unwrap();
+    let row = db.claim("mail", secs(1)).unwrap().unwrap();
+    assert_eq!(row.notice, record.notices[0]);
+    db.settle(row.seq, &delivered(), secs(1)).unwrap();
+    db.commit(&record).unwrap();
+    assert_eq!(db.claim("mail", secs(99)).unwrap(), None);
+    assert!(db.outbox().unwrap().is_empty());
+}
+
+#[test]
+fn a_receipt_needs_a_claim() {
+    let mut db = Db::in_memory().unwrap();
+    db.commit(&tells(1, vec![notice(1, "a", &["mail"])])).unwrap();
+    let row = db.claim("mail", secs(1)).unwrap().unwrap();
+    db.release(row.seq).unwrap();
+    assert_eq!(db.settle(row.seq, &delivered(), secs(1)), Err(StoreError::NotClaimed { seq: row.seq }));
+    let again = db.claim("mail", secs(1)).unwrap().unwrap();
+    assert_eq!(again, row, "given back, not used up");
+    db.settle(row.seq, &delivered(), secs(1)).unwrap();
+    assert_eq!(db.settle(row.seq, &delivered(), secs(1)), Err(StoreError::NotClaimed { seq: row.seq }));
+}
+
+#[test]
+fn what_ended_is_pruned_after_thirty_days_in_batches_and_what_waits_is_not() {
+    let mut db = Db::in_memory().unwrap();
+    db.commit(&tells(1, (0..700).map(|n| notice(n, "a", &["mail"])).collect())).unwrap();
+    for _ in 0..699 {
+        let row = db.claim("mail", secs(1)).unwrap().unwrap();
+        db.settle(row.seq, &delivered(), secs(10)).unwrap();
+    }
+    let month = 30 * 86_400;
+    assert_eq!(db.prune(secs(month + 10)).unwrap(), 0, "not before");
+    let mut batches = Vec::new();
+    loop {
+        match db.prune(secs(month + 11)).unwrap() {
+            0 => break,
+            rows => batches.push(rows),
+        }
+    }
+    assert_eq!(batches.iter().sum::<usize>(), 2 * 699, "rows and their notices: {batches:?}");
+    assert!(batches.len() > 1);
+    assert_eq!(db.claim("mail", secs(1)).unwrap().unwrap().notice.title, "notice 699");
+}
+
+// ---- the series ---------------------------------------------------------------------------------------------------
+
+#[test]
+fn fault_48_two_polls_in_one_millisecond_and_a_clock_that_runs_backwards_keep_everything() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = database(&dir);
+    let (mut db, _) = Db::open(&path).unwrap();
+    for (at, cost) in [(10, 1), (10, 2), (3, 4), (12, 8)] {
+        let twice = vec![poll(Feed::Deployments, secs(at), Outcome::Complete); 2];
+        let changes = vec![Change::Deployment(Arc::new(tracked("d", 1, cost)))];
+        db.commit(&StepRecord { at: secs(at), polls: twice, changes, ..StepRecord::default() }).unwrap();
+    }
+    let mut reader = reader(&path);
+    let log = reader.poll_log(Feed::Deployments, 0, 99).unwrap();
+    assert_eq!(log.iter().map(|p| p.row.at.secs()).collect::<Vec<_>>(), [10, 10, 10, 10, 3, 3, 12, 12]);
+    let cost = |snapshot: &Snapshot| snapshot.deployments[&DeploymentId::new("d")].deployment.total_cost;
+    let by_poll: Vec<_> = log.iter().map(|p| cost(&reader.values_of(p.step).unwrap())).collect();
+    assert_eq!(by_poll, [1, 1, 2, 2, 4, 4, 8, 8].map(Usd::from_cents));
+    assert_eq!(
+        cost(&reader.values_at(secs(11)).unwrap().unwrap()),
+        Usd::from_cents(4),
+        "the last one written"
+    );
+}
+
+#[test]
+fn the_poll_log_keeps_what_went_wrong_word_for_word() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = database(&dir);
+    let (mut db, _) = Db::open(&path).unwrap();
+    let bad = PollRow {
+        feed: Feed::Volumes,
+        at: Time::from_millis(-7),
+        outcome: Outcome::Failed,
+        items: u32::MAX,
+        failure: Some(FailureKind::RateLimited),
+        trouble: Some("RATE_LIMIT: \0 slow down".into()),
+    };
+    db.commit(&StepRecord { at: secs(1), polls: vec![bad.clone(), bad.clone()], ..StepRecord::default() })
+        .unwrap();
+    let log = reader(&path).poll_log(Feed::Volumes, 0, 99).unwrap();
+    assert_eq!(log.into_iter().map(|p| p.row).collect::<Vec<_>>(), [bad.clone(), bad]);
+}
+
+/// What the store must agree with: a snapshot that every record changes, and all that it ever was.
+#[derive(Default)]
+struct Model {
+    snapshot: Snapshot,
+    alerts: BTreeMap<AlertKey, AlertState>,
+    past: Vec<(Time, Snapshot)>,
+}
+
+impl Model {
+    fn apply(&mut self, record: &StepRecord) {
+        for poll in &record.polls {
+            if (poll.feed, poll.outcome) != (Feed::Balance, Outcome::Complete) {
+                continue;
+            }
+            for team in self.snapshot.teams.values_mut() {
+                if team.balance.is_some() && team.balance_at.is_some() && team.unknown_since.is_none() {
+                    Arc::make_mut(team).balance_at = Some(poll.at);
+                }
+            }
+        }
+        for change in &record.changes {
+            let snapshot = &mut self.snapshot;
+            match change.clone() {
+                Change::Team(team) => drop(snapshot.teams.insert(team.id.clone(), team)),
+                Change::Deployment(d) => drop(snapshot.deployments.insert(d.deployment.id.clone(), d)),
+                Change::Volume(v) => drop(snapshot.volumes.insert(v.volume.id.clone(), v)),
+                Change::Offers(offers) => snapshot.offers = offers,
+                Change::Account(account) => {
+                    snapshot.shrunk = account.shrunk;
+                    snapshot.key_rejected_since = account.key_rejected_since;
+                    snapshot.unscoped_covers = account.unscoped_covers;
+                    snapshot.first_observed = account.first_observed;
+                }
+            }
+        }
+        for (key, state) in &record.alerts {
+            match state {
+                Some(state) => drop(self.alerts.insert(key.clone(), state.clone())),
+                None => drop(self.alerts.remove(key)),
+            }
+        }
+        if !record.polls.is_empty() || !record.changes.is_empty() {
+            self.past.push((record.at, self.snapshot.clone()));
+        }
+    }
+
+    fn at(&self, at: Time) -> Option<Snapshot> {
+        self.past.iter().rev().find(|(then, _)| *then <= at).map(|(_, snapshot)| snapshot.clone())
+    }
+}
+
+fn maybe_time() -> impl Strategy<Value = Option<Time>> {
+    proptest::option::of((0..4_i64).prop_map(secs))
+}
+
+fn any_deployment() -> impl Strategy<Value = Change> {
+    let status = prop_oneof![4 => Just("running"), 1 => Just("terminated"), 1 => Just("paused")];
+    let presence = prop_oneof![
+        4 => Just(Presence::Listed),
+        1 => (0..9_u8).prop_map(|not_found| Presence::Missing { since: secs(3), not_found }),
+        1 => Just(Presence::Gone(secs(4))),
+    ];
+    // Few ids, creation times and attributes, many costs: so that samples, whole rows and new identities mix.
+    let parts =
+        (0..3_u8, prop_oneof![5 => Just(1_i64), 1 => Just(2)], 0..50_i64, status, presence, maybe_time());
+    parts.prop_map(|(id, created, cost, status, presence, unreadable_since)| {
+        let mut tracked = tracked(&format!("d{id}"), created, cost);
+        tracked.deployment.status = Status::from(Arc::from(status));
+        tracked.status_before = unreadable_since.map(|_| Status::Deploying);
+        Change::Deployment(Arc::new(Tracked { presence, unreadable_since, ..tracked }))
+    })
+}
+
+fn any_volume() -> impl Strategy<Value = Change> {
+    let used = prop_oneof![3 => 0..9_u64, 1 => Just(u64::MAX)];
+    (0..2_u8, used, maybe_time(), 0..2_usize).prop_map(|(id, used_bytes, gone_at, attached)| {
+        let volume = Volume {
+            id: VolumeId::new(format!("v{id}")),
+            created_at: secs(1),
+            name: "data \u{0}".into(),
+            team: TeamId::new("t1"),
+            provider: "spheron".into(),
+            status: VolumeStatus::Attached,
+            size_bytes: 1 << 63,
+            used_bytes,
+            hourly_rate: Usd::from_nanos(13),
+            attached_to: vec![DeploymentId::new("d,\"1"); attached],
+            last_detached_at: gone_at,
+        };
+        Change::Volume(Arc::new(TrackedVolume { volume, first_seen: secs(1), gone_at }))
+    })
+}
+
+fn any_team() -> impl Strategy<Value = Change> {
+    let balance = proptest::option::of(0..3_i64);
+    (0..2_u8, balance, maybe_time(), maybe_time()).prop_map(|(id, cents, balance_at, unknown_since)| {
+        let mut team = team(&format!("t{id}"), 0, secs(0));
+        team.balance = cents.map(Usd::from_cents);
+        team.previous = balance_at.map(|at| (Usd::from_cents(7), at));
+        team.denied = unknown_since.map(|_| "403".into());
+        Change::Team(Arc::new(TrackedTeam { balance_at, unknown_since, ..team }))
+    })
+}
+
+fn any_rest() -> impl Strategy<Value = Change> {
+    let offer = |n: i64| Offer {
+        id: "o".into(),
+        provider: "p".into(),
+        gpu_type: "H100".into(),
+        gpu_count: 1,
+        instance_type: InstanceType::new("SPOT"),
+        region: "r".into(),
+        price: Usd::from_cents(n),
+        available: true,
+    };
+    prop_oneof![
+        (0..3_i64).prop_map(move |n| Change::Offers(Arc::new((0..n).map(offer).collect()))),
+        (maybe_time(), any::<bool>()).prop_map(|(at, unscoped_covers)| {
+            Change::Account(Account { key_rejected_since: at, unscoped_covers, ..Account::default() })
+        }),
+    ]
+}
+
+fn any_record() -> impl Strategy<Value = StepRecord> {
+    let outcome = prop_oneof![2 => Just(Outcome::Complete), 1 => Just(Outcome::Partial)];
+    let feed = prop_oneof![2 => Just(Feed::Balance), 1 => Just(Feed::Offers)];
+    let polls = proptest::collection::vec((feed, 0..40_i64, outcome), 0..3);
+    let change = prop_oneof![6 => any_deployment(), 3 => any_team(), 2 => any_volume(), 1 => any_rest()];
+    let alert = ("[ab]", proptest::option::of(0..5_u32)).prop_map(|(subject, episode)| {
+        (key(&subject), episode.map(|episode| AlertState::Pending { since: secs(1), episode }))
+    });
+    let changes = proptest::collection::vec(change, 0..5);
+    (0..30_i64, polls, changes, proptest::collection::vec(alert, 0..2)).prop_map(
+        |(at, polls, changes, alerts)| {
+            let polls = polls.into_iter().map(|(feed, at, outcome)| poll(feed, secs(at), outcome)).collect();
+            StepRecord { at: secs(at), polls, changes, alerts, notices: Vec::new() }
+        },
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whatever_is_committed_the_present_and_every_past_instant_are_rebuilt(
+        records in proptest::collection::vec(any_record(), 1..25),
+    ) {
+        let mut db = Db::in_memory().unwrap();
+        let mut model = Model::default();
+        for record in &records {
+            db.commit(record).unwrap();
+            model.apply(record);
+        }
+        let present = Recovered { snapshot: model.snapshot.clone(), alerts: model.alerts.clone() };
+        prop_assert_eq!(db.recover().unwrap(), present);
+        for at in -1..31 {
+            prop_assert_eq!(db.values_at(secs(at)).unwrap(), model.at(secs(at)), "at {}", at);
+        }
+    }
+}
