@@ -1,0 +1,127 @@
+//! What is really so in the simulated account, for oracles: balances, statuses, costs at any time, whatever the answers said.
+//!
+//! It must never change anything.
+
+use super::{
+    ledger::{MeterId, PurseId},
+    world::World,
+};
+use crate::model::{DeploymentId, Status, TeamId, Time, Usd, VolumeId};
+
+/// A deployment took on a status.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Passage {
+    pub at: Time,
+    pub id: DeploymentId,
+    pub to: Status,
+}
+
+impl World {
+    pub fn now(&self) -> Time {
+        self.now
+    }
+
+    /// In the order of their creation; the first is the key's current one.
+    pub fn teams(&self) -> Vec<TeamId> {
+        self.teams.iter().map(|t| t.id.clone()).collect()
+    }
+
+    /// As the API shows it: stepped by deductions.
+    pub fn balance(&self, team: &TeamId) -> Usd {
+        self.purse(team).map_or(Usd::ZERO, |p| self.ledger.balance(p))
+    }
+
+    /// Every balance that the API has shown or would have, with its beginning.
+    pub fn balances(&self, team: &TeamId) -> &[(Time, Usd)] {
+        self.purse(team).map_or(&[], |p| self.ledger.balances(p))
+    }
+
+    /// The balance as the API showed it then.
+    pub fn balance_at(&self, team: &TeamId, at: Time) -> Option<Usd> {
+        let balances = self.balances(team);
+        let after = balances.partition_point(|(t, _)| *t <= at);
+        after.checked_sub(1).and_then(|i| balances.get(i)).map(|(_, usd)| *usd)
+    }
+
+    /// What was really left then: payments less use, deducted or not.
+    pub fn true_balance_at(&self, team: &TeamId, at: Time) -> Usd {
+        self.purse(team).map_or(Usd::ZERO, |p| self.ledger.accrued_balance_at(p, at))
+    }
+
+    /// Payments with their times; the first is the initial balance.
+    pub fn paid_in(&self, team: &TeamId) -> &[(Time, Usd)] {
+        self.purse(team).map_or(&[], |p| self.ledger.paid_in(p))
+    }
+
+    /// Σ of what was deducted for everything the team ever had.
+    pub fn deducted(&self, team: &TeamId) -> Usd {
+        self.purse(team).map_or(Usd::ZERO, |p| self.ledger.charged_to(p))
+    }
+
+    /// Σ rates of what bills now, deployments and volumes, per hour.
+    pub fn burn(&self, team: &TeamId) -> Usd {
+        self.purse(team).map_or(Usd::ZERO, |p| self.ledger.burn(p))
+    }
+
+    /// When the balance will be spent, if nothing changes.
+    pub fn empties_at(&self, team: &TeamId) -> Option<Time> {
+        self.teams.iter().find(|t| t.id == *team).and_then(|t| t.empties_at)
+    }
+
+    /// Every time that a team's balance was spent and everything of it ended.
+    pub fn emptied(&self) -> &[(Time, TeamId)] {
+        &self.emptied
+    }
+
+    pub fn deployments(&self) -> impl Iterator<Item = (&DeploymentId, &Status)> {
+        self.machines.iter().filter(|m| !m.superseded).map(|m| (&m.id, &m.status))
+    }
+
+    pub fn status(&self, id: &DeploymentId) -> Option<&Status> {
+        self.machine(id).and_then(|i| self.machines.get(i)).map(|m| &m.status)
+    }
+
+    pub fn status_at(&self, id: &DeploymentId, at: Time) -> Option<&Status> {
+        let before = self.passages.partition_point(|p| p.at <= at);
+        self.passages.iter().take(before).rev().find(|p| p.id == *id).map(|p| &p.to)
+    }
+
+    /// Every change of a status, in order of time.
+    pub fn passages(&self) -> &[Passage] {
+        &self.passages
+    }
+
+    pub fn name(&self, id: &DeploymentId) -> Option<&str> {
+        self.machine(id).and_then(|i| self.machines.get(i)).map(|m| &*m.spec.name)
+    }
+
+    pub fn team_of(&self, id: &DeploymentId) -> Option<&TeamId> {
+        self.machine(id).and_then(|i| self.machines.get(i)).map(|m| &m.spec.team)
+    }
+
+    pub fn created_at(&self, id: &DeploymentId) -> Option<Time> {
+        self.machine(id).and_then(|i| self.machines.get(i)).map(|m| m.created_at)
+    }
+
+    /// `totalCost` as the API shows it: stepped by deductions.
+    pub fn cost(&self, id: &DeploymentId) -> Option<Usd> {
+        self.machine(id).and_then(|i| self.machines.get(i)).map(|m| self.ledger.charged(m.meter))
+    }
+
+    /// What it had really cost by then, deducted or not.
+    pub fn true_cost_at(&self, id: &DeploymentId, at: Time) -> Option<Usd> {
+        self.meter(id).map(|meter| self.ledger.used_at(meter, at))
+    }
+
+    pub fn volume_cost(&self, id: &VolumeId) -> Option<Usd> {
+        self.disk_of.get(id).and_then(|i| self.disks.get(*i)).map(|d| self.ledger.charged(d.meter))
+    }
+
+    fn meter(&self, id: &DeploymentId) -> Option<MeterId> {
+        self.machine(id).and_then(|i| self.machines.get(i)).map(|m| m.meter)
+    }
+
+    fn purse(&self, team: &TeamId) -> Option<PurseId> {
+        self.teams.iter().find(|t| t.id == *team).map(|t| t.purse)
+    }
+}
