@@ -1,0 +1,102 @@
+//! The body of a `standard` webhook: `{"type","timestamp","data"}`.
+//!
+//! It must never depend on the attempt: the same notice gives the same bytes.
+
+use serde::Serialize;
+
+use super::sanitize::clip;
+use crate::model::{DeploymentId, Notice, Severity, Subject, TeamId, Time, Transition, VolumeId};
+
+/// Longest text of one field, in characters; the rest is cut so that a hostile name cannot swell a request.
+const FIELD_MAX: usize = 4_000;
+const DETAILS_MAX: usize = 200;
+
+/// JSON, at most about 1 MB. Texts stand as they are, escaped by JSON: the reader is a program.
+pub(super) fn standard(notice: &Notice) -> Result<Vec<u8>, serde_json::Error> {
+    serde_json::to_vec(&Body {
+        kind: match notice.transition {
+            Transition::Firing => "alert.firing",
+            Transition::Reminder => "alert.reminder",
+            Transition::Resolved => "alert.resolved",
+            Transition::Event => "alert.event",
+            Transition::Test => "test",
+        },
+        timestamp: notice.at.to_string(),
+        data: Data {
+            id: notice.id.as_str(),
+            rule: clip(&notice.key.rule, FIELD_MAX),
+            kind: clip(&notice.kind, FIELD_MAX),
+            severity: notice.severity,
+            state: state(notice.transition),
+            subject: about(&notice.key.subject),
+            title: clip(&notice.title, FIELD_MAX),
+            reason: clip(&notice.reason, FIELD_MAX),
+            advice: clip(&notice.advice, FIELD_MAX),
+            since: notice.since.to_string(),
+            details: notice
+                .details
+                .iter()
+                .take(DETAILS_MAX)
+                .map(|(name, value)| Detail { name: clip(name, FIELD_MAX), value: clip(value, FIELD_MAX) })
+                .collect(),
+        },
+    })
+}
+
+#[derive(Serialize)]
+struct Body<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    timestamp: String,
+    data: Data<'a>,
+}
+
+#[derive(Serialize)]
+struct Data<'a> {
+    id: &'a str,
+    rule: &'a str,
+    kind: &'a str,
+    severity: Severity,
+    state: &'static str,
+    subject: About<'a>,
+    title: &'a str,
+    reason: &'a str,
+    advice: &'a str,
+    since: String,
+    /// A list and not an object: its order is meant for people.
+    details: Vec<Detail<'a>>,
+}
+
+#[derive(Serialize)]
+struct Detail<'a> {
+    name: &'a str,
+    value: &'a str,
+}
+
+#[derive(Serialize)]
+struct About<'a> {
+    kind: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    created_at: Option<String>,
+}
+
+fn state(transition: Transition) -> &'static str {
+    match transition {
+        Transition::Firing | Transition::Reminder => "firing",
+        Transition::Resolved => "resolved",
+        Transition::Event => "event",
+        Transition::Test => "test",
+    }
+}
+
+fn about(subject: &Subject) -> About<'_> {
+    let (id, created_at): (Option<&str>, Option<Time>) = match subject {
+        Subject::Account => (None, None),
+        Subject::Team { id } => (Some(TeamId::as_str(id)), None),
+        Subject::Deployment { id, created_at } => (Some(DeploymentId::as_str(id)), Some(*created_at)),
+        Subject::Volume { id } => (Some(VolumeId::as_str(id)), None),
+    };
+    About { kind: subject.kind(), id, created_at: created_at.map(|t| t.to_string()) }
+}

@@ -1,0 +1,189 @@
+//! A notice as people read it: subject, plain text, HTML, terminal, one line. Pure.
+//!
+//! It must never show a text that did not go through `sanitize`: names in it are chosen by others.
+
+mod html;
+mod terminal;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+pub use html::html;
+pub use terminal::terminal;
+
+use super::sanitize::line;
+use crate::model::{Notice, Severity, Subject, Time, Transition, humanize};
+
+const TITLE_MAX: usize = 200;
+const PARAGRAPH_MAX: usize = 2_000;
+const NAME_MAX: usize = 40;
+const VALUE_MAX: usize = 300;
+const ROWS_MAX: usize = 40;
+/// Width of text mails and terminal output, in characters.
+const WIDTH: usize = 76;
+
+/// `[CRITICAL] low balance: research has $8.20 left`
+pub fn subject(notice: &Notice) -> String {
+    let sheet = Sheet::of(notice);
+    format!("[{}] {}", sheet.badge, sheet.title)
+}
+
+/// Complete in itself: what, why, what to do, figures.
+pub fn text(notice: &Notice) -> String {
+    let sheet = Sheet::of(notice);
+    let mut out = wrap(&format!("{}: {}", sheet.badge, sheet.title), WIDTH, "");
+    for (heading, paragraph) in sheet.paragraphs() {
+        out.push_str(&format!("\n{heading}\n{}", wrap(paragraph, WIDTH, "  ")));
+    }
+    if !sheet.rows.is_empty() {
+        out.push_str("\nFigures\n");
+        for (name, value) in sheet.padded_rows() {
+            out.push_str(&format!("  {name}  {value}\n"));
+        }
+    }
+    out.push_str(&format!("\n{}\n{}\n{}\n\nSent by spheron-watch.\n", sheet.when, sheet.origin, sheet.id));
+    out
+}
+
+/// For the log: all of it on one line.
+pub fn one_line(notice: &Notice) -> String {
+    let sheet = Sheet::of(notice);
+    let mut out = format!("{}: {}", sheet.badge, sheet.title);
+    for (_, paragraph) in sheet.paragraphs() {
+        out.push_str(" | ");
+        out.push_str(paragraph);
+    }
+    out
+}
+
+/// The parts of a notice, each made safe, bounded, and on one line.
+struct Sheet {
+    badge: &'static str,
+    mood: Mood,
+    title: String,
+    reason: String,
+    advice: String,
+    rows: Vec<(String, String)>,
+    when: String,
+    origin: String,
+    id: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mood {
+    Critical,
+    Warning,
+    Info,
+    Good,
+}
+
+impl Sheet {
+    fn of(notice: &Notice) -> Self {
+        let title = line(&notice.title, TITLE_MAX);
+        let (badge, mood) = badge(notice);
+        let title = match notice.transition {
+            Transition::Reminder => format!("still: {title}"),
+            Transition::Firing | Transition::Resolved | Transition::Event | Transition::Test => title,
+        };
+        Self {
+            badge,
+            mood,
+            title,
+            reason: line(&notice.reason, PARAGRAPH_MAX),
+            advice: line(&notice.advice, PARAGRAPH_MAX),
+            rows: rows(&notice.details),
+            when: when(notice),
+            origin: format!(
+                "Rule {} ({}), about {}.",
+                line(&notice.key.rule, NAME_MAX),
+                line(&notice.kind, NAME_MAX),
+                about(&notice.key.subject),
+            ),
+            id: format!("Notice {}.", line(notice.id.as_str(), 80)),
+        }
+    }
+
+    fn paragraphs(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        [("Why", self.reason.as_str()), ("What to do", self.advice.as_str())]
+            .into_iter()
+            .filter(|(_, paragraph)| !paragraph.is_empty())
+    }
+
+    /// Names filled up to the longest.
+    fn padded_rows(&self) -> impl Iterator<Item = (String, &str)> {
+        let width = self.rows.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
+        self.rows.iter().map(move |(name, value)| (format!("{name:width$}"), value.as_str()))
+    }
+}
+
+fn badge(notice: &Notice) -> (&'static str, Mood) {
+    match (notice.transition, notice.severity) {
+        (Transition::Resolved, _) => ("RESOLVED", Mood::Good),
+        (Transition::Test, _) => ("TEST", Mood::Info),
+        (Transition::Firing | Transition::Reminder | Transition::Event, severity) => match severity {
+            Severity::Critical => ("CRITICAL", Mood::Critical),
+            Severity::Warning => ("WARNING", Mood::Warning),
+            Severity::Info => ("INFO", Mood::Info),
+        },
+    }
+}
+
+fn rows(details: &[(Arc<str>, String)]) -> Vec<(String, String)> {
+    let mut rows: Vec<_> = details
+        .iter()
+        .take(ROWS_MAX)
+        .map(|(name, value)| (line(name, NAME_MAX), line(value, VALUE_MAX)))
+        .collect();
+    if let Some(left @ 1..) = details.len().checked_sub(ROWS_MAX) {
+        rows.push(("…".to_owned(), format!("and {left} more")));
+    }
+    rows
+}
+
+fn when(notice: &Notice) -> String {
+    let (since, at) = (utc(notice.since), utc(notice.at));
+    let length = humanize(notice.at.since(notice.since));
+    match notice.transition {
+        Transition::Firing | Transition::Reminder if notice.at <= notice.since => format!("Since {since}."),
+        Transition::Firing | Transition::Reminder => format!("Since {since}, {length} before this was sent."),
+        Transition::Resolved => format!("Resolved {at}, after {length}."),
+        Transition::Event | Transition::Test => format!("Seen {at}."),
+    }
+}
+
+fn about(subject: &Subject) -> String {
+    let id = match subject {
+        Subject::Account => return "the account".to_owned(),
+        Subject::Team { id } => id.as_str(),
+        Subject::Deployment { id, .. } => id.as_str(),
+        Subject::Volume { id } => id.as_str(),
+    };
+    format!("{} {}", subject.kind(), line(id, VALUE_MAX))
+}
+
+fn utc(time: Time) -> String {
+    match time.to_jiff() {
+        Some(t) => t.strftime("%Y-%m-%d %H:%M UTC").to_string(),
+        None => time.to_string(),
+    }
+}
+
+/// Lines of at most `width` characters, each with the indent and a line break; a word that is longer stands alone.
+fn wrap(text: &str, width: usize, indent: &str) -> String {
+    let mut out = String::new();
+    let mut column = 0;
+    for word in text.split(' ') {
+        let length = word.chars().count();
+        if column > 0 && column + 1 + length > width {
+            out.push('\n');
+            column = 0;
+        }
+        let before = if column == 0 { indent } else { " " };
+        out.push_str(before);
+        out.push_str(word);
+        column += before.chars().count() + length;
+    }
+    out.push('\n');
+    out
+}

@@ -1,0 +1,82 @@
+//! When to try again: the table of PRODUCT §7, jitter, and what `Retry-After` asks for.
+//!
+//! It must never draw the jitter itself: randomness comes in as a number.
+
+use std::time::Duration;
+
+use crate::model::Time;
+
+/// Before the first attempt, the second, …; after the last the row is a dead letter.
+const TABLE_SECS: [u64; 9] = [0, 5, 30, 120, 600, 1_800, 7_200, 18_000, 36_000];
+
+/// Jitter adds up to this share of the wait, so that it never shortens what the other side asked for.
+const JITTER_SHARE: f64 = 0.2;
+
+/// What a `Retry-After` may ask for at most: the table's longest wait.
+const AFTER_MAX: Duration = Duration::from_secs(36_000);
+
+/// When the next attempt is due after `attempts_made`; `None`: a dead letter. `jitter` is 0..1.
+pub fn next_attempt(attempts_made: u32, now: Time, jitter: f64, after: Option<Duration>) -> Option<Time> {
+    let index = usize::try_from(attempts_made).ok()?;
+    let table = Duration::from_secs(*TABLE_SECS.get(index)?);
+    let wait = table.max(after.unwrap_or_default().min(AFTER_MAX));
+    let jitter = if jitter.is_finite() { jitter.clamp(0.0, 1.0) } else { 0.0 };
+    Some(now.plus(wait).plus(wait.mul_f64(jitter * JITTER_SHARE)))
+}
+
+/// `Retry-After`: seconds, or an HTTP date. Anything else is as if it were absent.
+pub(super) fn parse_retry_after(text: &str, now: Time) -> Option<Duration> {
+    let text = text.trim();
+    if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
+        return Some(text.parse().map_or(AFTER_MAX, |secs| Duration::from_secs(secs).min(AFTER_MAX)));
+    }
+    let at = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text).ok()?;
+    Some(Time::from_millis(at.as_millisecond()).since(now).min(AFTER_MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Time = Time::from_secs(1_800_000_000);
+
+    fn waits(jitter: f64) -> Vec<u64> {
+        (0..12).map_while(|n| next_attempt(n, NOW, jitter, None)).map(|t| t.since(NOW).as_secs()).collect()
+    }
+
+    #[test]
+    fn the_table_is_the_contracts_and_ends() {
+        assert_eq!(waits(0.0), [0, 5, 30, 120, 600, 1_800, 7_200, 18_000, 36_000]);
+        assert_eq!(next_attempt(9, NOW, 0.5, Some(Duration::from_secs(1))), None);
+        assert_eq!(next_attempt(u32::MAX, NOW, 0.5, None), None);
+    }
+
+    #[test]
+    fn jitter_only_lengthens_and_a_mad_one_does_no_harm() {
+        assert_eq!(waits(1.0), [0, 6, 36, 144, 720, 2_160, 8_640, 21_600, 43_200]);
+        for jitter in [f64::NAN, f64::INFINITY, -3.0] {
+            assert_eq!(waits(jitter), waits(0.0), "{jitter}");
+        }
+    }
+
+    #[test]
+    fn the_other_sides_wish_is_honoured_within_reason() {
+        let wait = |after| next_attempt(1, NOW, 0.0, Some(after)).unwrap().since(NOW);
+        assert_eq!(wait(Duration::from_secs(90)), Duration::from_secs(90));
+        assert_eq!(wait(Duration::from_secs(1)), Duration::from_secs(5), "never sooner than the table");
+        assert_eq!(wait(Duration::MAX), AFTER_MAX);
+    }
+
+    #[test]
+    fn retry_after_is_seconds_or_a_date() {
+        let secs = |text| parse_retry_after(text, NOW).map(|d| d.as_secs());
+        assert_eq!(secs(" 120 "), Some(120));
+        assert_eq!(secs("99999999999999999999999"), Some(36_000));
+        assert_eq!(secs("Fri, 15 Jan 2027 08:01:00 GMT"), Some(60));
+        assert_eq!(secs("Fri, 15 Jan 2020 08:01:00 GMT"), None, "a weekday that is none");
+        assert_eq!(secs("Wed, 15 Jan 2020 08:01:00 GMT"), Some(0), "past: at once");
+        for text in ["", "soon", "-5", "1.5"] {
+            assert_eq!(secs(text), None, "{text}");
+        }
+    }
+}
