@@ -128,9 +128,7 @@ impl Cron {
         let time = |t: Result<Timestamp, jiff::Error>| t.ok().map(|t| Time::from_millis(t.as_millisecond()));
         match found.offset() {
             AmbiguousOffset::Gap { .. } if self.wildcard => [None, None],
-            AmbiguousOffset::Fold { .. } if self.wildcard => {
-                [time(found.clone().earlier()), time(found.later())]
-            }
+            AmbiguousOffset::Fold { .. } if self.wildcard => [time(found.earlier()), time(found.later())],
             AmbiguousOffset::Unambiguous { .. }
             | AmbiguousOffset::Gap { .. }
             | AmbiguousOffset::Fold { .. } => [time(found.compatible()), None],

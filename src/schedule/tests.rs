@@ -1,3 +1,5 @@
+//! The oracles are brute force over minutes and croner; neither shares a line with the code under test.
+
 use croner::Cron as Oracle;
 use jiff::{Span, civil::DateTime};
 use proptest::prelude::*;

@@ -1,0 +1,65 @@
+//! What this version refuses by name: keys of the contract that it does not implement yet, and secrets.
+//!
+//! It must never let a key of either list pass in silence: a policy that is ignored, or a key that is logged, costs money.
+
+/// Keys of the contract (PRODUCT §4) that this version lacks.
+const UNSUPPORTED: [&str; 13] = [
+    "activity",
+    "notify.alertmanager",
+    "notify.group_by",
+    "notify.group_interval",
+    "notify.group_wait",
+    "notify.heartbeat_url_file",
+    "policy",
+    "safety",
+    "serve.external_url",
+    "serve.socket",
+    "serve.token_file",
+    "store.ballast",
+    "store.keep_raw",
+];
+
+/// Rule kinds of the contract (PRODUCT §6) that this version lacks.
+pub(super) const UNSUPPORTED_KINDS: [&str; 16] = [
+    "balance_jump",
+    "budget",
+    "burn_rate",
+    "delivery_failing",
+    "disk_low",
+    "failed",
+    "idle",
+    "new_deployment",
+    "not_confirmed",
+    "overpaying",
+    "rate_changed",
+    "runway",
+    "stuck",
+    "unattached_volume",
+    "unexplained_spend",
+    "volume_full",
+];
+
+/// Webhook formats of the contract that this version lacks.
+pub(super) const UNSUPPORTED_FORMATS: [&str; 7] =
+    ["alertmanager", "discord", "ntfy", "pagerduty", "slack", "teams", "telegram"];
+
+/// Keys that would hold a secret, wherever they stand.
+const SECRETS: [&str; 5] = ["api_key", "password", "secret", "token", "url"];
+
+/// Why a key that no section asked for is refused by name, if it is. `siblings` are the keys known beside it.
+pub(super) fn refusal(path: &str, siblings: &[&str]) -> Option<String> {
+    let key = path.rsplit('.').next().unwrap_or(path);
+    if UNSUPPORTED.contains(&path) {
+        return Some(format!("`{key}` is not supported by this version; remove it"));
+    }
+    if !SECRETS.contains(&key) {
+        return None;
+    }
+    let own = format!("{key}_file");
+    let exact = siblings.iter().find(|sibling| **sibling == own);
+    let any = || siblings.iter().find(|sibling| sibling.ends_with("_file") && **sibling != "ca_file");
+    Some(match exact.or_else(any) {
+        Some(file) => format!("a secret never stands here; put it into a file and name it in `{file}`"),
+        None => "a secret never stands here; remove it".to_owned(),
+    })
+}
