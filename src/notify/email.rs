@@ -4,7 +4,7 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -83,7 +83,7 @@ impl Email {
                 return Delivery::Rejected { why: line(&why, 300), disable: false };
             }
         };
-        let mut settled = self.recall(&notice.id);
+        let mut settled = self.memory().recall(&notice.id);
         let mut waiting = None;
         for (index, to) in self.to.iter().enumerate() {
             if settled.contains_key(&index) {
@@ -107,8 +107,13 @@ impl Email {
                 }
             }
         }
-        self.remember(&notice.id, waiting.is_some().then_some(&settled));
+        let rest = if waiting.is_some() { settled.clone() } else { BTreeMap::new() };
+        self.memory().remember(&notice.id, rest);
         self.conclude(&settled, waiting)
+    }
+
+    fn memory(&self) -> MutexGuard<'_, Memory> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn conclude(
@@ -140,20 +145,21 @@ impl Email {
             }
         }
     }
+}
 
+impl Memory {
     fn recall(&self, id: &EventId) -> BTreeMap<usize, Settled> {
-        let memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
-        memory.0.iter().find(|(known, _)| known == id).map(|(_, settled)| settled.clone()).unwrap_or_default()
+        self.0.iter().find(|(known, _)| known == id).map(|(_, settled)| settled.clone()).unwrap_or_default()
     }
 
-    fn remember(&self, id: &EventId, settled: Option<&BTreeMap<usize, Settled>>) {
-        let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
-        memory.0.retain(|(known, _)| known != id);
-        if let Some(settled) = settled.filter(|s| !s.is_empty()) {
-            memory.0.push_back((id.clone(), settled.clone()));
+    /// Empty: nothing is left to remember.
+    fn remember(&mut self, id: &EventId, settled: BTreeMap<usize, Settled>) {
+        self.0.retain(|(known, _)| known != id);
+        if !settled.is_empty() {
+            self.0.push_back((id.clone(), settled));
         }
-        while memory.0.len() > MEMORY_MAX {
-            memory.0.pop_front();
+        while self.0.len() > MEMORY_MAX {
+            self.0.pop_front();
         }
     }
 }
@@ -226,4 +232,25 @@ fn hash(parts: &[&str]) -> String {
         digest.update([0]);
     }
     digest.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_remembered_is_bounded_and_the_oldest_is_forgotten() {
+        let id = |n: usize| EventId::from_text(format!("evt_{n}"));
+        let settled = BTreeMap::from([(0, Settled::Accepted)]);
+        let mut memory = Memory::default();
+        for n in 0..=MEMORY_MAX {
+            memory.remember(&id(n), settled.clone());
+            memory.remember(&id(n), settled.clone());
+        }
+        assert_eq!(memory.0.len(), MEMORY_MAX);
+        assert!(memory.recall(&id(0)).is_empty(), "sent twice rather than not at all");
+        assert_eq!(memory.recall(&id(MEMORY_MAX)).len(), 1);
+        memory.remember(&id(MEMORY_MAX), BTreeMap::new());
+        assert_eq!(memory.0.len(), MEMORY_MAX - 1, "done: forgotten");
+    }
 }

@@ -11,6 +11,7 @@ mod retry;
 pub mod sanitize;
 mod sign;
 mod smtp;
+mod stream;
 mod webhook;
 
 use std::{fmt, path::PathBuf, sync::Arc, time::Duration};

@@ -16,10 +16,11 @@ use lettre::{
         response::{Code, Response, Severity},
     },
 };
+use rustls::pki_types::{CertificateDer, pem::PemObject};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::Mutex;
 
-use super::{BuildError, SmtpSpec, SmtpTls, redact::Redactor};
+use super::{BuildError, SmtpSpec, SmtpTls, redact::Redactor, sanitize, stream::Guarded};
 
 /// Per address, so that a dead IPv6 route falls back in time (FAULTS 29).
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -28,6 +29,12 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
 /// Wrong passwords are not hammered: servers lock accounts out.
 const AUTH_PAUSE: Duration = Duration::from_secs(300);
 const REPLY_MAX: usize = 200;
+
+const CONNECT_FAILED: &str = "could not connect; check [smtp] smarthost and tls";
+const ENCRYPT_FAILED: &str = "could not encrypt the connection, so nothing was sent; check the server's certificate and \
+                              [smtp] ca_file";
+const NO_STARTTLS: &str = "the mail server does not offer STARTTLS, or someone on the way hides it: nothing was sent; \
+                           check [smtp] smarthost, or use tls = \"implicit\" with port 465";
 
 /// Why a mail did not go out to a recipient.
 #[derive(Debug)]
@@ -97,30 +104,43 @@ impl Smtp {
     }
 
     async fn open(&self) -> Result<AsyncSmtpConnection, Problem> {
-        let hello = ClientId::default();
-        let implicit = match self.spec.tls {
-            SmtpTls::Implicit => self.tls.clone(),
-            SmtpTls::StartTls | SmtpTls::None => None,
+        let mut connection = match (self.spec.tls, &self.tls) {
+            (SmtpTls::Implicit, tls) => self.open_implicit(tls.clone()).await?,
+            (SmtpTls::StartTls, Some(tls)) => self.open_starttls(tls.clone()).await?,
+            (SmtpTls::StartTls | SmtpTls::None, _) => self.open_clear().await?,
         };
-        let server = (self.spec.host.as_str(), self.spec.port);
-        let mut connection =
-            AsyncSmtpConnection::connect_tokio1(server, Some(CONNECT_TIMEOUT), &hello, implicit, None)
-                .await
-                .map_err(|e| self.server("could not connect; check [smtp] smarthost and tls", &e))?;
-        if let (SmtpTls::StartTls, Some(tls)) = (self.spec.tls, &self.tls) {
-            if !connection.can_starttls() {
-                let why = "the mail server does not offer STARTTLS, or someone on the way hides it: nothing was sent; \
-                           check [smtp] smarthost, or use tls = \"implicit\" with port 465";
-                return Err(Problem::Server { why: why.to_owned(), after: None });
-            }
-            connection.starttls(tls.clone(), &hello).await.map_err(|e| {
-                self.server("could not encrypt the connection, so nothing was sent; check the server's certificate and [smtp] ca_file", &e)
-            })?;
-        }
         if let Some((username, password)) = &self.login {
             let credentials = Credentials::new(username.clone(), password.expose_secret().to_owned());
             connection.auth(DEFAULT_MECHANISMS, &credentials).await.map_err(|e| self.auth_failed(&e))?;
         }
+        Ok(connection)
+    }
+
+    async fn open_implicit(&self, tls: Option<TlsParameters>) -> Result<AsyncSmtpConnection, Problem> {
+        let (server, hello) = ((self.spec.host.as_str(), self.spec.port), ClientId::default());
+        AsyncSmtpConnection::connect_tokio1(server, Some(CONNECT_TIMEOUT), &hello, tls, None)
+            .await
+            .map_err(|e| self.server(CONNECT_FAILED, &e.to_string()))
+    }
+
+    async fn open_clear(&self) -> Result<AsyncSmtpConnection, Problem> {
+        let stream = Guarded::connect(&self.spec.host, self.spec.port, CONNECT_TIMEOUT)
+            .await
+            .map_err(|e| self.server(CONNECT_FAILED, &e.to_string()))?;
+        AsyncSmtpConnection::connect_with_transport(Box::new(stream), &ClientId::default())
+            .await
+            .map_err(|e| self.server(CONNECT_FAILED, &e.to_string()))
+    }
+
+    async fn open_starttls(&self, tls: TlsParameters) -> Result<AsyncSmtpConnection, Problem> {
+        let mut connection = self.open_clear().await?;
+        if !connection.can_starttls() {
+            return Err(Problem::Server { why: NO_STARTTLS.to_owned(), after: None });
+        }
+        connection
+            .starttls(tls, &ClientId::default())
+            .await
+            .map_err(|e| self.server(ENCRYPT_FAILED, &e.to_string()))?;
         Ok(connection)
     }
 
@@ -135,21 +155,26 @@ impl Smtp {
             },
             Failure::Smtp(error) => match error.status().map(u16::from) {
                 Some(530 | 534 | 535 | 538) => self.auth_failed(error),
-                Some(421) | None => self.server(what, error),
-                Some(code) if code >= 500 => Problem::Refused(format!("{what}: {}", self.text(error))),
-                Some(_) => Problem::Later(format!("{what}: {}; it will be tried again", self.text(error))),
+                Some(421) | None => self.server(what, &error.to_string()),
+                Some(code) if code >= 500 => {
+                    Problem::Refused(format!("{what}: {}", self.text(&error.to_string())))
+                }
+                Some(_) => Problem::Later(format!(
+                    "{what}: {}; it will be tried again",
+                    self.text(&error.to_string())
+                )),
             },
         }
     }
 
-    fn server(&self, what: &str, error: &Error) -> Problem {
+    fn server(&self, what: &str, error: &str) -> Problem {
         Problem::Server { why: format!("mail server: {what} ({})", self.text(error)), after: None }
     }
 
     /// The reply's text is left out: it may echo what was sent.
     fn auth_failed(&self, error: &Error) -> Problem {
         let Some(code) = error.status().map(u16::from) else {
-            return self.server("could not log in", error);
+            return self.server("could not log in", &error.to_string());
         };
         if self.login.is_none() {
             let why =
@@ -161,11 +186,10 @@ impl Smtp {
         Problem::Server { why, after: Some(AUTH_PAUSE) }
     }
 
-    fn text(&self, error: &Error) -> String {
-        let text = error.to_string();
+    fn text(&self, text: &str) -> String {
         match &self.redactor {
-            Some(redactor) => redactor.clean(&text, REPLY_MAX),
-            None => super::sanitize::line(&text, REPLY_MAX),
+            Some(redactor) => redactor.clean(text, REPLY_MAX),
+            None => sanitize::line(text, REPLY_MAX),
         }
     }
 }
@@ -195,8 +219,8 @@ enum Failure {
     Unexpected(u16),
 }
 
-/// Each reply must be of the exact kind that its command calls for: a single stray reply, injected before TLS or left over
-/// from earlier, would otherwise shift them all and make a refused mail look accepted.
+/// Each reply must be of the exact kind that its command calls for: one stray reply would otherwise shift all that follow, and
+/// make a refused mail look accepted.
 async fn transact(
     connection: &mut AsyncSmtpConnection,
     from: &Address,
@@ -230,9 +254,16 @@ fn tls_parameters(spec: &SmtpSpec) -> Result<TlsParameters, String> {
     if let Some(path) = &spec.ca_file {
         let pem =
             std::fs::read(path).map_err(|e| format!("ca_file {}: cannot be read: {e}", path.display()))?;
-        let certificate = Certificate::from_pem(&pem)
-            .map_err(|_| format!("ca_file {}: holds no certificate in PEM form", path.display()))?;
-        builder = builder.add_root_certificate(certificate);
+        let certificates: Vec<_> = CertificateDer::pem_slice_iter(&pem).flatten().collect();
+        if certificates.is_empty() {
+            return Err(format!("ca_file {}: holds no certificate in PEM form", path.display()));
+        }
+        for der in certificates {
+            let certificate = Certificate::from_der(der.to_vec()).map_err(|e| {
+                format!("ca_file {}: holds a certificate that cannot be used: {e}", path.display())
+            })?;
+            builder = builder.add_root_certificate(certificate);
+        }
     }
     builder.build().map_err(|e| format!("TLS could not be set up: {e}"))
 }

@@ -19,6 +19,8 @@ use crate::{
 pub(super) const DEADLINE: Duration = Duration::from_secs(15);
 /// A dead IPv6 route must not use up the deadline before the next address is tried.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(6);
+/// How long an answer's body may take; it is worth no more, the status has come.
+const BODY_TIMEOUT: Duration = Duration::from_secs(2);
 /// An answer is read this far, and dropped.
 const ANSWER_MAX_BYTES: usize = 64 * 1024;
 /// Of an answer people see this many characters.
@@ -72,7 +74,7 @@ impl Webhook {
         // The status decides: whatever happens to the body after it changes nothing.
         let body = tokio::select! {
             biased;
-            body = read_some(&mut answer) => body,
+            body = tokio::time::timeout(BODY_TIMEOUT, read_some(&mut answer)) => body.unwrap_or_default(),
             () = &mut alarm => Vec::new(),
         };
         self.judge(&answer, &body)
