@@ -15,6 +15,7 @@ use crate::{
     Logged, hostile,
     http::{Answer, Hook, hook, status},
     notice,
+    smtp::{self, Script, Tls},
 };
 
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
@@ -243,4 +244,15 @@ async fn fault_76_neither_url_nor_secret_shows_in_errors_debug_or_trace_logs() {
     for secret in ["T0KEN12345", "s3cr3t-value", SECRET, &SECRET["whsec_".len()..]] {
         assert!(!shown.contains(secret), "{secret} in {shown}");
     }
+}
+
+#[tokio::test]
+async fn fault_27_a_webhook_whose_certificate_nobody_vouches_for_gets_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let server = smtp::server(directory.path(), Script::new(Tls::Implicit)).await;
+    let delivery =
+        receiver(&format!("https://localhost:{}/T0KEN12345", server.port), None).deliver(&notice(0)).await;
+    assert_eq!(class(&delivery), Class::Retry(None));
+    assert!(format!("{delivery:?}").contains("invalid peer certificate"), "{delivery:?}");
+    assert_eq!(server.seen().connections, 1);
 }
