@@ -112,9 +112,9 @@ fn around_clock_changes_every_minute_agrees_with_brute_force() {
             "30 * * * SAT,SUN",
             "10 23 * * 6",
         ] {
-            for hours_before in [3, 0] {
+            for (hours_before, hours) in [(3, 20), (0, 5)] {
                 let from = at(change).minus(Duration::from_secs(hours_before * 3_600 + 17 * 60));
-                let length = Duration::from_secs(27 * 3_600);
+                let length = Duration::from_secs(hours * 3_600);
                 assert_eq!(
                     fires(text, &zone, from, length),
                     brute_force(text, &zone, from, length),
@@ -160,12 +160,12 @@ proptest! {
         (minute, hour, day, month, weekday) in
             (field(0, 59), field(0, 23), day_field(1, 28), day_field(1, 12), weekday_field()),
         (name, change) in prop::sample::select(CHANGES.to_vec()),
-        offset_secs in 0..30_000_u64,
+        offset_secs in 0..20_000_u64,
     ) {
         let text = format!("{minute} {hour} {day} {month} {weekday}");
         let zone = zone(name);
         let from = at(change).minus(Duration::from_secs(offset_secs / 60 * 60));
-        let length = Duration::from_secs(30 * 3_600);
+        let length = Duration::from_secs(12 * 3_600);
         prop_assert_eq!(
             fires(&text, &zone, from, length),
             brute_force(&text, &zone, from, length),
