@@ -276,12 +276,16 @@ fn fault_35_a_damaged_file_is_refused_and_says_what_to_do() {
         db.commit(&numbered(n)).unwrap();
     }
     drop(db);
+    let conn = Connection::open(&path).unwrap();
+    let root = "SELECT rootpage FROM sqlite_schema WHERE name = 'attempt'";
+    let unread: u32 = conn.query_row(root, [], |row| row.get(0)).unwrap();
+    drop(conn);
     let whole = fs::read(&path).unwrap();
-    let mut torn = whole.clone();
+    let (mut torn, mut one_page, mut no_header) = (whole.clone(), whole.clone(), whole);
     torn[4_096..].chunks_mut(4_096).for_each(|page| page[..64].fill(0xff));
-    let mut no_header = whole;
+    one_page[(unread as usize - 1) * 4_096..][..64].fill(0xff);
     no_header[..16].fill(0);
-    for damaged in [torn, no_header, b"hello".to_vec()] {
+    for damaged in [torn, one_page, no_header, b"hello".to_vec()] {
         fs::write(&path, &damaged).unwrap();
         let error = Db::open(&path).unwrap_err();
         assert!(matches!(error, OpenError::Corrupt { .. }), "{error}");

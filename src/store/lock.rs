@@ -12,8 +12,8 @@ use super::OpenError;
 
 #[derive(Debug)]
 pub struct Lock {
-    /// The kernel lets go when it is closed, however the process ends.
-    _file: File,
+    /// The kernel lets go when the process ends, however it ends.
+    file: File,
 }
 
 impl Lock {
@@ -27,10 +27,18 @@ impl Lock {
             .open(beside(path, ".lock"))
             .map_err(failed)?;
         match file.try_lock() {
-            Ok(()) => Ok(Self { _file: file }),
+            Ok(()) => Ok(Self { file }),
             Err(TryLockError::WouldBlock) => Err(OpenError::InUse { path: path.into() }),
             Err(TryLockError::Error(source)) => Err(failed(source)),
         }
+    }
+}
+
+impl Drop for Lock {
+    /// Closing is not enough: a child that is just being started holds a copy of the descriptor until its exec.
+    fn drop(&mut self) {
+        // If the kernel refuses, the lock ends with the process.
+        let _ = self.file.unlock();
     }
 }
 

@@ -134,6 +134,7 @@ fn run(mut db: Db, mut messages: mpsc::Receiver<Message>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::{AlertKey, EventId, Notice, Severity, Subject, Transition};
 
     #[tokio::test]
     async fn a_panic_in_the_writer_answers_every_call_and_hangs_none() {
@@ -153,5 +154,41 @@ mod tests {
         let (broken, behind) =
             tokio::join!(store.call::<()>(|_| panic!("planted")), store.prune(Time::EPOCH));
         assert_eq!((broken, behind), (Err(StoreError::Stopped), Err(StoreError::Stopped)));
+    }
+
+    #[tokio::test]
+    async fn a_claim_whose_caller_has_gone_away_is_given_back() {
+        let mut db = Db::in_memory().unwrap();
+        db.commit(&StepRecord { notices: vec![notice()], ..StepRecord::default() }).unwrap();
+        let (store, _thread) = Store::start(db).unwrap();
+        let (open, gate) = std::sync::mpsc::channel::<()>();
+        let busy = store.call(move |_| Ok(gate.recv()));
+        let claim = store.claim("log".into(), Time::EPOCH);
+        tokio::select! {
+            biased;
+            _ = busy => panic!("the gate is shut"),
+            _ = claim => panic!("the writer is busy"),
+            () = std::future::ready(()) => {}
+        }
+        open.send(()).unwrap();
+        let row = store.claim("log".into(), Time::EPOCH).await.unwrap();
+        assert_eq!(row.map(|row| row.attempts), Some(0));
+    }
+
+    fn notice() -> Notice {
+        Notice {
+            id: EventId::from_text("evt_1"),
+            key: AlertKey { rule: "r".into(), subject: Subject::Account },
+            kind: "blind".into(),
+            transition: Transition::Firing,
+            severity: Severity::Info,
+            title: String::new(),
+            reason: String::new(),
+            advice: String::new(),
+            details: Vec::new(),
+            since: Time::EPOCH,
+            at: Time::EPOCH,
+            receivers: vec!["log".into()],
+        }
     }
 }
