@@ -27,6 +27,7 @@ use super::{Answer, Ask, Conduct, World};
 use crate::clock::Clock;
 
 const CONNECTIONS_MAX: usize = 256;
+const FLUSH: Duration = Duration::from_millis(20);
 
 /// Serves until `stop`; when it returns, all connections have ended.
 pub async fn serve(world: Arc<Mutex<World>>, clock: Clock, listener: TcpListener, stop: CancellationToken) {
@@ -129,8 +130,9 @@ impl Body for Paced {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
-        if self.every > Duration::ZERO && !self.chunks.is_empty() {
-            let every = self.every;
+        // Before it breaks off, what was sent gets the time to leave: hyper drops what it has not flushed.
+        let every = if self.chunks.is_empty() && self.breaks { FLUSH } else { self.every };
+        if every > Duration::ZERO {
             let wait = self.wait.get_or_insert_with(|| Box::pin(tokio::time::sleep(every)));
             ready!(wait.as_mut().poll(context));
             self.wait = None;
