@@ -144,7 +144,7 @@ impl<'de, T: Record> Visitor<'de> for PageVisitor<T> {
                 }
                 "total" => page.total = map.next_value::<Loose<'de>>()?.whole(),
                 "totalPages" => page.total_pages = map.next_value::<Loose<'de>>()?.whole(),
-                "currency" => page.currency = map.next_value::<Loose<'de>>()?.text().map(|text| cap(text)),
+                "currency" => page.currency = map.next_value::<Loose<'de>>()?.text().map(cap),
                 _ => drop(map.next_value::<IgnoredAny>()?),
             }
         }
