@@ -184,7 +184,8 @@ impl<T: Transport> Client<T> {
         self.state().skew_ms
     }
 
-    /// 1 or more: by how much to lengthen the schedule, so that so many planned calls fit.
+    /// 1 or more: by how much to lengthen the schedule, so that so many planned calls fit. The balance has a reserve of its own
+    /// and need not be stretched with the rest (FAULTS 13).
     pub fn stretch(&self, planned_calls_per_15m: f64) -> f64 {
         let now = self.transport.now();
         self.state().governor.stretch(planned_calls_per_15m, now)
@@ -283,6 +284,9 @@ impl<T: Transport> Client<T> {
         let Response { status, headers, body } = response;
         let said = if (200..300).contains(&status) { ErrorBody::default() } else { ErrorBody::read(&body) };
         let rate = headers::rate(&headers, now);
+        let is_json = headers::is_json(&headers);
+        // Offers are public, and a login page is not the API: neither shows that the key is good.
+        let accepted = (200..300).contains(&status) && is_json && call.endpoint != Endpoint::Offers;
         {
             let mut state = self.state();
             state.governor.learn(&rate, now);
@@ -297,15 +301,13 @@ impl<T: Transport> Client<T> {
             }
             match status {
                 500..=599 => state.governor.failed(now, jitter),
-                _ => state.governor.answered((200..300).contains(&status)),
+                _ => state.governor.answered(accepted),
             }
         }
         if let (Some(limit), Some(remaining)) = (rate.limit, rate.remaining) {
             self.meter.rate_limit(limit, remaining, rate.reset_in.map(|wait| now.plus(wait)));
         }
-        let is_json = headers::is_json(&headers);
-        // What a DELETE answers with decides nothing: only a later GET does.
-        if (200..300).contains(&status) && (is_json || call.endpoint.method() == Method::Delete) {
+        if (200..300).contains(&status) && is_json {
             return Ok(body);
         }
         let failure =

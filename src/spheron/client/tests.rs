@@ -298,6 +298,10 @@ fn fault_09_after_a_401_only_the_balance_is_tried_every_five_minutes() {
     );
     assert_eq!(client.asked().len(), 1, "what is held is not sent");
     client.wait(1);
+    client.next(answer_with(200, &[("content-type", "text/html")], "<html>Sign in</html>"));
+    assert!(run(client.balances()).is_err());
+    assert!(client.key_rejected(), "a login page does not accept the key");
+    client.wait(300);
     client.next(answer(200, EMPTY));
     assert!(run(client.balances()).is_ok());
     assert!(!client.key_rejected());

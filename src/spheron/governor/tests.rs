@@ -187,8 +187,16 @@ fn fault_09_a_rejected_key_is_probed_slowly_with_the_balance_alone() {
     assert!(governor.key_rejected());
     let hold = governor.admit(Priority::Deployments, at(1)).unwrap_err();
     assert_eq!(hold.why, Why::KeyRejected);
-    let probes: Vec<u64> =
-        (60..1_800).step_by(60).filter(|secs| governor.admit(Priority::Balance, at(*secs)).is_ok()).collect();
+    let probes: Vec<u64> = (60..1_800)
+        .step_by(60)
+        .filter(|secs| {
+            assert!(
+                governor.admit(Priority::Final, at(*secs)).is_err(),
+                "nothing but the balance, due or not"
+            );
+            governor.admit(Priority::Balance, at(*secs)).is_ok()
+        })
+        .collect();
     assert_eq!(probes, [300, 600, 900, 1_200, 1_500]);
     governor.answered(true);
     assert!(!governor.key_rejected());
