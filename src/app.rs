@@ -1,1 +1,199 @@
-//! (being built)
+//! The only wiring: settings → parts → the running daemon, and their teardown in reverse.
+//!
+//! It must never decide what the parts do; it constructs them, hands them to each other, and ends them in order.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use tokio::{
+    net::TcpListener,
+    sync::{mpsc, watch},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    clock::Clock,
+    config::{self, Env, Settings},
+    drive::{Cadence, Control, Deliver, Heart, Live, LiveError, Reload, live},
+    engine::Engine,
+    model::{Glob, Rule, View},
+    serve::{self, SelfMetrics, ServeError, ServeOptions},
+    signals,
+    spheron::{Client, HttpOptions, HttpTransport},
+    store::{OpenError, Store},
+};
+
+mod parts;
+mod supervisor;
+
+pub use parts::{cadence, find_key, receivers, transport_options};
+pub use supervisor::{Supervisor, status_line};
+
+/// Everything a daemon is made of, as the configuration or the demo give it.
+pub struct Wiring {
+    pub clock: Clock,
+    pub api: HttpOptions,
+    pub calls_per_15m: Option<u32>,
+    pub store_path: PathBuf,
+    pub rules: Vec<Rule>,
+    pub watched: Vec<Glob>,
+    pub cadence: Cadence,
+    pub receivers: Vec<Arc<dyn Deliver>>,
+    /// `None` serves no TCP.
+    pub listener: Option<TcpListener>,
+    pub serve: ServeOptions,
+    pub heart: Arc<dyn Heart>,
+    pub control: mpsc::Receiver<Control>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    /// A restart cannot mend it: exit code 78.
+    #[error("{0}")]
+    Config(String),
+    #[error("{0}")]
+    Open(#[from] OpenError),
+    #[error("cannot listen on {address}: {source}; change `[serve] listen`, or end what listens there")]
+    Listen { address: std::net::SocketAddr, source: std::io::Error },
+    #[error("cannot handle signals: {0}")]
+    Signals(std::io::Error),
+    #[error("metrics cannot be set up: {0}")]
+    Metrics(#[from] prometheus::Error),
+    #[error("the HTTP server ended: {0}")]
+    Serve(#[from] ServeError),
+    #[error("a task of the HTTP server panicked; restart, and report what the log says")]
+    ServePanicked,
+    #[error(transparent)]
+    Live(#[from] LiveError),
+}
+
+impl AppError {
+    /// Whether a restart is of no use until somebody changes something.
+    pub fn is_permanent(&self) -> bool {
+        match self {
+            Self::Config(_) | Self::Open(_) => true,
+            Self::Listen { .. }
+            | Self::Signals(_)
+            | Self::Metrics(_)
+            | Self::Serve(_)
+            | Self::ServePanicked
+            | Self::Live(_) => false,
+        }
+    }
+}
+
+/// The daemon as the configuration says, until a signal ends it.
+pub async fn daemon(config: Option<&Path>, env: &Env) -> Result<(), AppError> {
+    let clock = Clock::system();
+    let settings = load(config, env)?;
+    let api_key = find_key(&settings, env)?;
+    let receivers = receivers(&settings, env, &clock)?;
+    let listener = listen(&settings).await?;
+    let signals = signals::listen().map_err(AppError::Signals)?;
+    let stop = CancellationToken::new();
+    let (orders, control) = mpsc::channel(1);
+    let reload = {
+        let (config, env, clock) = (config.map(Path::to_owned), env.clone(), clock.clone());
+        move || reload(config.as_deref(), &env, &clock)
+    };
+    tokio::spawn(supervisor::obey_signals(signals, orders, reload, clock.clone(), stop.clone()));
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        config = settings.source.as_deref().map_or("none: defaults".into(), Path::to_string_lossy).as_ref(),
+        store = %settings.store.path.display(),
+        listen = settings.serve.listen.map_or("off".to_owned(), |address| address.to_string()),
+        receivers = receivers.len(),
+        "started"
+    );
+    let wiring = Wiring {
+        api: transport_options(&settings, api_key, clock.clone()),
+        calls_per_15m: settings.collect.calls_per_15m,
+        store_path: settings.store.path.clone(),
+        cadence: cadence(&settings),
+        rules: settings.rules,
+        watched: settings.account.teams,
+        receivers,
+        listener,
+        serve: ServeOptions { hosts: settings.serve.hosts, ..ServeOptions::default() },
+        heart: Arc::new(Supervisor::new(clock.clone())),
+        clock,
+        control,
+    };
+    let result = run(wiring, stop).await;
+    if result.is_ok() {
+        tracing::info!("stopped");
+    }
+    result
+}
+
+fn load(config: Option<&Path>, env: &Env) -> Result<Settings, AppError> {
+    config::load(config, env).map_err(|errors| AppError::Config(errors.to_string()))
+}
+
+/// Everything that can fail happens here, before anything is swapped.
+fn reload(config: Option<&Path>, env: &Env, clock: &Clock) -> Result<Reload, String> {
+    let settings = load(config, env).map_err(|error| error.to_string())?;
+    let receivers = receivers(&settings, env, clock).map_err(|error| error.to_string())?;
+    Ok(Reload {
+        cadence: cadence(&settings),
+        receivers,
+        rules: settings.rules,
+        watched: settings.account.teams,
+    })
+}
+
+async fn listen(settings: &Settings) -> Result<Option<TcpListener>, AppError> {
+    let Some(address) = settings.serve.listen else { return Ok(None) };
+    let listener = TcpListener::bind(address).await;
+    listener.map(Some).map_err(|source| AppError::Listen { address, source })
+}
+
+/// Runs until `stop`. Teardown, last in first out: the loop with its pumps, the HTTP server, the store.
+pub async fn run(wiring: Wiring, stop: CancellationToken) -> Result<(), AppError> {
+    let api = HttpTransport::new(wiring.api).map_err(|error| AppError::Config(error.to_string()))?;
+    let metrics = Arc::new(SelfMetrics::new()?);
+    let (store, recovered) = Store::open(&wiring.store_path)?;
+    let (views, watchers) = watch::channel(Arc::new(View::default()));
+    let serve_stop = CancellationToken::new();
+    let served = wiring.listener.map(|listener| {
+        let serve = serve::serve(
+            listener,
+            wiring.serve,
+            watchers,
+            metrics.clone(),
+            wiring.clock.clone(),
+            serve_stop.clone(),
+        );
+        let stop = stop.clone();
+        tokio::spawn(async move {
+            let result = serve.await;
+            // A server that ends by itself takes the daemon along, to be restarted whole.
+            stop.cancel();
+            result
+        })
+    });
+    let live = Live {
+        client: Arc::new(Client::new(api, wiring.calls_per_15m, metrics.clone())),
+        store: store.clone(),
+        engine: Engine::new(wiring.rules, wiring.watched, recovered.alerts),
+        snapshot: recovered.snapshot,
+        receivers: wiring.receivers,
+        cadence: wiring.cadence,
+        clock: wiring.clock,
+        meter: metrics,
+        views,
+        control: wiring.control,
+        heart: wiring.heart,
+    };
+    let lived = live::run(live, stop).await;
+    serve_stop.cancel();
+    let served = match served {
+        Some(task) => task.await.map_err(|_| AppError::ServePanicked).and_then(|result| Ok(result?)),
+        None => Ok(()),
+    };
+    store.close().await;
+    lived?;
+    served
+}

@@ -2,6 +2,8 @@
 //!
 //! **One pure function decides; everything else carries facts to it and decisions away from it.** See `ARCHITECTURE.md` for
 //! the map, the invariants and what is deliberately absent.
+//!
+//! It must never end anything, tell anything untrue, or lose an alert that was committed.
 
 pub mod app;
 pub mod cli;

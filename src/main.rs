@@ -1,3 +1,28 @@
-//! argv → app → exit code.
+//! argv → command → exit code, with the process's two globals: TLS provider and log subscriber.
+//!
+//! It must never do more: `cli` knows the commands, `app` wires the daemon.
 
-fn main() {}
+use std::{io::IsTerminal as _, process::ExitCode};
+
+use clap::Parser as _;
+use spheron_watch::cli::{self, Args};
+use tracing_subscriber::{EnvFilter, fmt};
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    // One provider for the API client, webhooks and mail; a second install is refused and never made.
+    if rustls::crypto::ring::default_provider().install_default().is_err() {
+        return ExitCode::FAILURE;
+    }
+    log_to_stderr(args.log_level());
+    cli::main(args)
+}
+
+/// SPHERON_WATCH_LOG (`debug`, `spheron_watch=trace`, …) says how much; journald has times of its own.
+fn log_to_stderr(level: &str) {
+    let filter = std::env::var("SPHERON_WATCH_LOG").ok().and_then(|text| EnvFilter::try_new(text).ok());
+    let filter = filter.unwrap_or_else(|| EnvFilter::new(level));
+    let color = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let log = fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(color).with_target(false);
+    if std::env::var_os("JOURNAL_STREAM").is_some() { log.without_time().init() } else { log.init() }
+}

@@ -30,7 +30,7 @@ const HOSTILE: &str = "x\r\nBcc: victim@example.org\r\n.\r\n\r\n<script>alert(1)
 fn notice(nth: i64) -> Notice {
     let key = AlertKey { rule: "low-balance".into(), subject: Subject::Team { id: TeamId::new("tm_7Qx") } };
     Notice {
-        id: EventId::derive(&key, 1, Transition::Firing, nth),
+        id: EventId::derive(&key, Time::from_secs(1), Transition::Firing, nth),
         key,
         kind: "balance".into(),
         transition: Transition::Firing,

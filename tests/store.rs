@@ -114,7 +114,7 @@ fn numbered(n: u32) -> StepRecord {
         at,
         polls: vec![PollRow { items: n, ..poll(Feed::Deployments, at, Outcome::Complete) }],
         changes: vec![Change::Deployment(Arc::new(tracked("d", 1, i64::from(n))))],
-        alerts: vec![(key("t"), Some(AlertState::Told { at, episode: n }))],
+        alerts: vec![(key("t"), Some(AlertState::Told { at }))],
         notices: vec![notice(n, "t", &["mail"])],
     }
 }
@@ -137,7 +137,7 @@ fn writer_process_of_fault_31() {
     let Some(path) = std::env::var_os(CHILD) else { return };
     let (mut db, recovered) = Db::open(Path::new(&path)).unwrap();
     let mut n = match recovered.alerts.get(&key("t")) {
-        Some(AlertState::Told { episode, .. }) => *episode,
+        Some(AlertState::Told { at }) => u32::try_from(at.secs()).unwrap(),
         _ => 0,
     };
     loop {
@@ -190,7 +190,7 @@ fn fault_31_every_acknowledged_step_outlives_a_sigkill() {
         let last = u32::try_from(polls.len()).unwrap();
         assert_eq!(polls, (1..=last).collect::<Vec<_>>(), "kill {kill}: whole steps in order, none lost");
         assert!(last >= acknowledged, "kill {kill}: {acknowledged} was acknowledged, {last} is there");
-        let told = AlertState::Told { at: secs(i64::from(last)), episode: last };
+        let told = AlertState::Told { at: secs(i64::from(last)) };
         assert_eq!(recovered.alerts[&key("t")], told, "kill {kill}: alert and poll are of one step");
         let cost = recovered.snapshot.deployments[&DeploymentId::new("d")].deployment.total_cost;
         assert_eq!(cost, Usd::from_cents(i64::from(last)), "kill {kill}: change and poll are of one step");
@@ -635,8 +635,8 @@ fn any_record() -> impl Strategy<Value = StepRecord> {
     let feed = prop_oneof![2 => Just(Feed::Balance), 1 => Just(Feed::Offers)];
     let polls = proptest::collection::vec((feed, 0..40_i64, outcome), 0..3);
     let change = prop_oneof![6 => any_deployment(), 3 => any_team(), 2 => any_volume(), 1 => any_rest()];
-    let alert = ("[ab]", proptest::option::of(0..5_u32)).prop_map(|(subject, episode)| {
-        (key(&subject), episode.map(|episode| AlertState::Pending { since: secs(1), episode }))
+    let alert = ("[ab]", proptest::option::of(0..5_u32)).prop_map(|(subject, since)| {
+        (key(&subject), since.map(|since| AlertState::Pending { since: secs(i64::from(since)) }))
     });
     let changes = proptest::collection::vec(change, 0..5);
     (0..30_i64, polls, changes, proptest::collection::vec(alert, 0..2)).prop_map(

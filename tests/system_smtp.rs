@@ -103,7 +103,7 @@ impl Drop for Server {
 fn notice() -> Notice {
     let key = AlertKey { rule: "low-balance".into(), subject: Subject::Team { id: TeamId::new("tm_7Qx") } };
     Notice {
-        id: EventId::derive(&key, 1, Transition::Firing, 0),
+        id: EventId::derive(&key, Time::from_secs(1), Transition::Firing, 0),
         key,
         kind: "balance".into(),
         transition: Transition::Firing,

@@ -1,1 +1,95 @@
-//! (being built)
+//! The command line: parse, do, print, exit code. One file per command group.
+//!
+//! It must never print data to stderr or messages to stdout, nor panic because a pipe was closed.
+
+mod check;
+mod demo;
+mod health;
+mod output;
+mod run;
+mod test_notify;
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::{Parser, Subcommand};
+
+use crate::config::Env;
+
+/// Exit code of `run` for what a restart cannot mend: bad configuration, foreign or newer database, state in use.
+pub const EXIT_CONFIG: u8 = 78;
+
+/// Watches what a Spheron AI account spends on rented GPUs, and tells people before it hurts.
+#[derive(Debug, Parser)]
+#[command(name = "spheron-watch", version, disable_help_subcommand = true)]
+pub struct Args {
+    /// Configuration file [default: /etc/spheron-watch/config.toml, then $XDG_CONFIG_HOME/spheron-watch/config.toml; none is fine]
+    #[arg(short, long, value_name = "FILE", global = true)]
+    pub config: Option<PathBuf>,
+    /// No colours, as with NO_COLOR set
+    #[arg(long, global = true)]
+    pub no_color: bool,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the daemon (works with no configuration: key from the environment, default rules, alerts to the log)
+    Run,
+    /// Show the real daemon on a simulated account: no key, no network
+    Demo(demo::DemoArgs),
+    /// Check the configuration: every error at once, the effective schedule, the API calls it takes
+    CheckConfig(check::CheckArgs),
+    /// Send a marked test to one receiver or to all, and show what each answered
+    TestNotify(test_notify::TestArgs),
+    /// Ask the running daemon whether it lives (for container health checks)
+    Health,
+}
+
+impl Args {
+    /// How much is logged unless SPHERON_WATCH_LOG says otherwise: the daemon tells, a command only warns.
+    pub fn log_level(&self) -> &'static str {
+        match self.command {
+            Command::Run => "info",
+            Command::Demo(_) => "error",
+            Command::CheckConfig(_) | Command::TestNotify(_) | Command::Health => "warn",
+        }
+    }
+}
+
+/// Does what the arguments say.
+pub fn main(args: Args) -> ExitCode {
+    let colors = output::Colors::detect(args.no_color);
+    let env = environment();
+    let config = args.config.as_deref();
+    match args.command {
+        Command::Run => run::run(config, &env),
+        Command::Demo(demo) => demo::demo(&demo, colors),
+        Command::CheckConfig(check) => check::check(&check, config, &env),
+        Command::TestNotify(test) => test_notify::test(&test, config, &env),
+        Command::Health => health::health(config, &env),
+    }
+}
+
+/// The only place that reads the environment.
+fn environment() -> Env {
+    Env {
+        vars: std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+            .collect(),
+        home: std::env::home_dir(),
+        root: rustix::process::geteuid().is_root(),
+        system_config: PathBuf::from("/etc/spheron-watch/config.toml"),
+    }
+}
+
+/// A runtime for a command that has to wait for something. Two workers suffice: the work is waiting.
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).max_blocking_threads(4).enable_all().build()
+}
+
+/// A message to stderr, and exit code 1.
+fn failed(message: &str) -> ExitCode {
+    output::message(message);
+    ExitCode::FAILURE
+}

@@ -1,1 +1,18 @@
-//! (being built)
+//! Loops round one `step()`: live against the API, and simulated against an account in memory.
+//!
+//! It must never decide anything itself: the engine does, here facts and decisions are only carried. Nothing else joins the
+//! engine and the effects.
+
+pub mod core;
+pub mod live;
+pub mod observe;
+pub mod outbox;
+pub mod poller;
+pub mod simulate;
+
+pub use self::{
+    core::Core,
+    live::{Control, Heart, Live, LiveError, Reload},
+    outbox::{Deliver, LOG},
+    poller::Cadence,
+};

@@ -164,7 +164,7 @@ fn low_balance(
 ) -> (String, String, String) {
     let left = balance.unwrap_or(Usd::ZERO);
     let mut reason = format!("The balance of {name} is {left}; the threshold is {below}.");
-    if let Some(length) = lasts(left, burn) {
+    if let Some(length) = left.lasts_at(burn) {
         let end = now.plus(length);
         reason.push_str(&format!(
             " At {burn}/h it lasts {}, until {end}. At zero the platform ends every instance, disks included.",
@@ -174,15 +174,6 @@ fn low_balance(
     }
     let advice = format!("Add credit at {CONSOLE}, or end what is not needed.");
     (format!("low balance: {name} has {left} left"), reason, advice)
-}
-
-/// How long a balance lasts at an hourly rate; `None` when nothing is spent.
-fn lasts(balance: Usd, per_hour: Usd) -> Option<Duration> {
-    if per_hour <= Usd::ZERO {
-        return None;
-    }
-    let ms = i128::from(balance.nanos().max(0)).saturating_mul(3_600_000) / i128::from(per_hour.nanos());
-    Some(Duration::from_millis(u64::try_from(ms).unwrap_or(u64::MAX)))
 }
 
 fn balance_unknown(name: &str, team: Option<&Arc<TrackedTeam>>, burn: Usd) -> (String, String, String) {

@@ -61,6 +61,15 @@ impl Usd {
         Self(i64::try_from(rounded).unwrap_or(if rounded < 0 { i64::MIN } else { i64::MAX }))
     }
 
+    /// How long an amount lasts at an hourly rate; `None` when nothing is spent.
+    pub fn lasts_at(self, per_hour: Self) -> Option<Duration> {
+        if per_hour.0 <= 0 {
+            return None;
+        }
+        let ms = i128::from(self.0.max(0)).saturating_mul(3_600_000) / i128::from(per_hour.0);
+        Some(Duration::from_millis(u64::try_from(ms).unwrap_or(u64::MAX)))
+    }
+
     /// The exact decimal, as the JSON API gives money: `"12.5"`, `"0.0137"`.
     pub fn to_decimal(self) -> String {
         let sign = if self.0 < 0 { "-" } else { "" };
@@ -138,6 +147,13 @@ mod tests {
         assert_eq!(Usd::from_nanos(1).per_hour_for(Duration::from_secs(1_799)), Usd::ZERO);
         assert_eq!(Usd::from_cents(50).per_hour_for(Duration::from_secs(5_400)), Usd::from_cents(75));
         assert_eq!(Usd::from_nanos(i64::MAX).per_hour_for(Duration::MAX), Usd::from_nanos(i64::MAX));
+    }
+
+    #[test]
+    fn a_balance_lasts_until_it_is_spent() {
+        assert_eq!(Usd::from_cents(300).lasts_at(Usd::from_cents(200)), Some(Duration::from_secs(5_400)));
+        assert_eq!(Usd::from_cents(-1).lasts_at(Usd::from_cents(200)), Some(Duration::ZERO));
+        assert_eq!(Usd::from_cents(300).lasts_at(Usd::ZERO), None);
     }
 
     #[test]

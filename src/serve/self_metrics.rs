@@ -53,12 +53,7 @@ impl SelfMetrics {
     pub fn new() -> Result<Self, Error> {
         let registry = Registry::new();
         let r = &registry;
-        let build = IntGaugeVec::new(
-            Opts::new("spheron_watch_build_info", "Always 1; which spheron-watch this is."),
-            &["version"],
-        )?;
-        build.get_metric_with_label_values(&[env!("CARGO_PKG_VERSION")])?.set(1);
-        add(r, build)?;
+        add_build_info(r)?;
         let gauge = |name, help, labels: &[&str]| add(r, GaugeVec::new(Opts::new(name, help), labels)?);
         let int_gauge =
             |name, help, labels: &[&str]| add(r, IntGaugeVec::new(Opts::new(name, help), labels)?);
@@ -209,6 +204,16 @@ impl Meter for SelfMetrics {
     }
 }
 
+fn add_build_info(registry: &Registry) -> Result<(), Error> {
+    let build = IntGaugeVec::new(
+        Opts::new("spheron_watch_build_info", "Always 1; which spheron-watch this is."),
+        &["version"],
+    )?;
+    build.get_metric_with_label_values(&[env!("CARGO_PKG_VERSION")])?.set(1);
+    add(registry, build)?;
+    Ok(())
+}
+
 fn add<C: Collector + Clone + 'static>(registry: &Registry, family: C) -> Result<C, Error> {
     registry.register(Box::new(family.clone()))?;
     Ok(family)
@@ -323,8 +328,8 @@ mod tests {
     fn alerts_and_the_outbox_are_as_the_view_has_them() {
         let metrics = SelfMetrics::new().unwrap();
         let mut view = View::default();
-        let firing = AlertState::Firing { since: Time::EPOCH, episode: 1, told: Time::EPOCH, cleared: None };
-        let told = AlertState::Told { at: Time::EPOCH, episode: 1 };
+        let firing = AlertState::Firing { since: Time::EPOCH, told: Time::EPOCH, cleared: None };
+        let told = AlertState::Told { at: Time::EPOCH };
         for (subject, state) in [("a", firing.clone()), ("b", firing), ("c", told)]
             .map(|(id, s)| (crate::model::TeamId::new(id), s))
         {

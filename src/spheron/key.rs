@@ -31,12 +31,14 @@ pub enum KeyError {
          or the variable SPHERON_API_KEY, or write the key to ~/.spheron/credentials (mode 0600)"
     )]
     NoneFound,
-    #[error("cannot read the API key from {path}: {source}", path = path.display())]
+    #[error("cannot read the secret in {path}: {source}", path = path.display())]
     Unreadable { path: PathBuf, source: io::Error },
-    #[error("the API key file {path} is not a regular file; point to one that holds the key alone", path = path.display())]
+    #[error("{path} is not a regular file; point to one that holds the secret alone", path = path.display())]
     NotAFile { path: PathBuf },
-    #[error("others can read the API key in {path} (mode {mode:04o}): run `chmod 600 {path}`", path = path.display())]
+    #[error("others can read the secret in {path} (mode {mode:04o}): run `chmod 600 {path}`", path = path.display())]
     Exposed { path: PathBuf, mode: u32 },
+    #[error("{place} must hold one line of text, not empty: the secret alone")]
+    NotALine { place: String },
     #[error("{place} must hold the API key alone: one word on one line, 4 KiB at most")]
     NotAKey { place: String },
 }
@@ -45,12 +47,12 @@ pub enum KeyError {
 pub fn find(sources: &KeySources<'_>) -> Result<SecretString, KeyError> {
     let in_credentials = |path: &Path| sources.credentials_dir.is_some_and(|dir| is_directly_in(path, dir));
     if let Some(path) = sources.api_key_file {
-        return read(path, in_credentials(path));
+        return read(path, in_credentials(path), token);
     }
     if let Some(path) = sources.credentials_dir.map(|dir| dir.join("api-key"))
         && path.exists()
     {
-        return read(&path, true);
+        return read(&path, true, token);
     }
     if let Some(text) = sources.env_key.filter(|text| !text.trim().is_empty()) {
         return token(text, "SPHERON_API_KEY");
@@ -58,14 +60,22 @@ pub fn find(sources: &KeySources<'_>) -> Result<SecretString, KeyError> {
     if let Some(path) = sources.home.map(|home| home.join(".spheron/credentials"))
         && path.exists()
     {
-        return read(&path, false);
+        return read(&path, false, token);
     }
     Err(KeyError::NoneFound)
 }
 
+/// Any other secret of one line (a password, a URL), under the same rules.
+pub fn read_secret(path: &Path, credentials_dir: Option<&Path>) -> Result<SecretString, KeyError> {
+    read(path, credentials_dir.is_some_and(|dir| is_directly_in(path, dir)), one_line)
+}
+
 const KEY_BYTES_MAX: u64 = 4096;
 
-fn read(path: &Path, is_credential: bool) -> Result<SecretString, KeyError> {
+/// Judges the text of a file; the second argument names the file in errors.
+type Check = fn(&str, &str) -> Result<SecretString, KeyError>;
+
+fn read(path: &Path, is_credential: bool, check: Check) -> Result<SecretString, KeyError> {
     let unreadable = |source| KeyError::Unreadable { path: path.to_owned(), source };
     let file = open(path).map_err(unreadable)?;
     let metadata = file.metadata().map_err(unreadable)?;
@@ -82,9 +92,17 @@ fn read(path: &Path, is_credential: bool) -> Result<SecretString, KeyError> {
     file.take(KEY_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(unreadable)?;
     let place = path.display().to_string();
     match std::str::from_utf8(&bytes) {
-        Ok(text) if bytes.len() as u64 <= KEY_BYTES_MAX => token(text, &place),
+        Ok(text) if bytes.len() as u64 <= KEY_BYTES_MAX => check(text, &place),
         Ok(_) | Err(_) => Err(KeyError::NotAKey { place }),
     }
+}
+
+fn one_line(text: &str, place: &str) -> Result<SecretString, KeyError> {
+    let line = text.trim_end_matches(['\r', '\n']);
+    if line.trim().is_empty() || line.chars().any(char::is_control) {
+        return Err(KeyError::NotALine { place: place.to_owned() });
+    }
+    Ok(SecretString::from(line))
 }
 
 /// Without blocking: a named pipe would wait for a writer for ever.

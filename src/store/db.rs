@@ -104,6 +104,14 @@ impl Db {
         self.write(|conn| outbox::settle(conn, seq, receipt, now))
     }
 
+    /// A dead letter: the row ends, and its notice goes to another receiver, in one transaction.
+    pub fn bury(&mut self, seq: i64, why: String, heir: Option<&str>, now: Time) -> Result<(), StoreError> {
+        self.write(|conn| {
+            outbox::settle(conn, seq, &Receipt::Dead { why: why.clone() }, now)?;
+            heir.map_or(Ok(()), |heir| outbox::hand_on(conn, seq, heir, now))
+        })
+    }
+
     /// Gives a claim back as if it had not been taken.
     pub fn release(&mut self, seq: i64) -> Result<(), StoreError> {
         self.write(|conn| outbox::release(conn, Some(seq)))

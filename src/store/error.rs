@@ -87,6 +87,20 @@ pub enum StoreError {
     Sqlite(String),
 }
 
+impl StoreError {
+    /// Whether only a new process can go on: nothing of this kind passes by waiting.
+    pub fn is_fatal(&self) -> bool {
+        match self {
+            Self::Busy | Self::Full | Self::Deadline => false,
+            Self::Fatal { .. }
+            | Self::Stopped
+            | Self::NotClaimed { .. }
+            | Self::Unreadable { .. }
+            | Self::Sqlite(_) => true,
+        }
+    }
+}
+
 impl From<rusqlite::Error> for StoreError {
     fn from(error: rusqlite::Error) -> Self {
         let text = error.to_string();

@@ -1,6 +1,6 @@
 //! The outbox: notices wait here per receiver, are claimed one by one, and keep a receipt of every attempt.
 //!
-//! It must never let a notice overtake an earlier one of the same subject at the same receiver (FAULTS 63, invariant 10).
+//! It must never let a notice overtake an earlier one of the same alert at the same receiver (FAULTS 63, invariant 10).
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -29,13 +29,13 @@ pub fn enqueue(conn: &Connection, notice: &Notice, at: Time) -> Result<(), Store
         return Ok(());
     }
     let pk = conn.last_insert_rowid();
-    let subject = notice.key.subject.to_string();
+    let lane = format!("{} {}", notice.key.rule, notice.key.subject);
     let mut insert = conn.prepare_cached(
-        "INSERT OR IGNORE INTO outbox (notice, receiver, subject, state, attempts, created_at, next_at)
+        "INSERT OR IGNORE INTO outbox (notice, receiver, lane, state, attempts, created_at, next_at)
          VALUES (?1, ?2, ?3, ?4, 0, ?5, ?5)",
     )?;
     for receiver in &notice.receivers {
-        insert.execute(params![pk, receiver, subject, WAITING, at.millis()])?;
+        insert.execute(params![pk, receiver, lane, WAITING, at.millis()])?;
     }
     Ok(())
 }
@@ -48,7 +48,7 @@ pub fn claim(conn: &Connection, receiver: &str, now: Time) -> Result<Option<Outb
            SELECT seq FROM outbox AS o
            WHERE o.receiver = ?1 AND o.state < 2 AND o.state = 0 AND o.next_at <= ?2
              AND NOT EXISTS (SELECT 1 FROM outbox AS e
-               WHERE e.receiver = o.receiver AND e.subject = o.subject AND e.seq < o.seq AND e.state < 2)
+               WHERE e.receiver = o.receiver AND e.lane = o.lane AND e.seq < o.seq AND e.state < 2)
            ORDER BY o.seq LIMIT 1)
          RETURNING seq, receiver, attempts, created_at, (SELECT body FROM notice WHERE pk = notice)",
     )?;
@@ -86,6 +86,16 @@ pub fn settle(conn: &Connection, seq: i64, receipt: &Receipt, now: Time) -> Resu
     Ok(())
 }
 
+/// Puts the notice of a row into another receiver's lane too, unless it was there already.
+pub fn hand_on(conn: &Connection, seq: i64, heir: &str, now: Time) -> Result<(), StoreError> {
+    conn.prepare_cached(
+        "INSERT OR IGNORE INTO outbox (notice, receiver, lane, state, attempts, created_at, next_at)
+         SELECT notice, ?2, lane, 0, 0, ?3, ?3 FROM outbox WHERE seq = ?1",
+    )?
+    .execute(params![seq, heir, now.millis()])?;
+    Ok(())
+}
+
 /// Gives a claim back without an attempt: its claimer is gone.
 pub fn release(conn: &Connection, seq: Option<i64>) -> Result<(), StoreError> {
     conn.prepare_cached(
@@ -101,7 +111,7 @@ pub fn next_due(conn: &Connection, receiver: &str) -> Result<Option<Time>, Store
         "SELECT min(o.next_at) FROM outbox AS o
          WHERE o.receiver = ?1 AND o.state < 2 AND o.state = 0
            AND NOT EXISTS (SELECT 1 FROM outbox AS e
-             WHERE e.receiver = o.receiver AND e.subject = o.subject AND e.seq < o.seq AND e.state < 2)",
+             WHERE e.receiver = o.receiver AND e.lane = o.lane AND e.seq < o.seq AND e.state < 2)",
     )?;
     let due: Option<i64> = find.query_row([receiver], |row| row.get(0))?;
     Ok(due.map(Time::from_millis))

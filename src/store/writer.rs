@@ -67,6 +67,16 @@ impl Store {
         self.call(move |db| db.settle(seq, &receipt, now)).await
     }
 
+    pub async fn bury(
+        &self,
+        seq: i64,
+        why: String,
+        heir: Option<Arc<str>>,
+        now: Time,
+    ) -> Result<(), StoreError> {
+        self.call(move |db| db.bury(seq, why, heir.as_deref(), now)).await
+    }
+
     pub async fn release(&self, seq: i64) -> Result<(), StoreError> {
         self.call(move |db| db.release(seq)).await
     }

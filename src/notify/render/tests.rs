@@ -6,7 +6,7 @@ const SINCE: Time = Time::from_secs(1_795_516_200);
 fn low_balance(transition: Transition) -> Notice {
     let key = AlertKey { rule: "low-balance".into(), subject: Subject::Team { id: TeamId::new("tm_7Qx") } };
     Notice {
-        id: EventId::derive(&key, 1, transition, 0),
+        id: EventId::derive(&key, Time::from_secs(1), transition, 0),
         key,
         kind: "balance".into(),
         transition,
@@ -32,7 +32,7 @@ fn spot() -> Notice {
     let subject = Subject::Deployment { id: DeploymentId::new("dep_42"), created_at: SINCE };
     let key = AlertKey { rule: "spot-interrupted".into(), subject };
     Notice {
-        id: EventId::derive(&key, 1, Transition::Event, 0),
+        id: EventId::derive(&key, Time::from_secs(1), Transition::Event, 0),
         key,
         kind: "spot_interrupted".into(),
         transition: Transition::Event,

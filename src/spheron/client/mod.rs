@@ -19,7 +19,7 @@ use super::{
 };
 use crate::model::{
     Balance, CanTerminate, Deployment, DeploymentId, Failure, FailureKind, Listing, Meter, Offer, TeamId,
-    Volume, VolumeId,
+    Time, Volume, VolumeId,
 };
 
 const LIST_BYTES_MAX: usize = 32 * 1024 * 1024;
@@ -177,6 +177,11 @@ impl<T: Transport> Client<T> {
     /// Ends a deployment and destroys its disk. `Ok` says that the API took the order, not that anything is gone.
     pub async fn delete(&self, id: &DeploymentId) -> Result<(), Failure> {
         self.ask(&Call::one(Endpoint::Terminate, id.as_str(), Priority::Final)).await.map(drop)
+    }
+
+    /// The transport's time: an observation is stamped with it.
+    pub fn now(&self) -> Time {
+        self.transport.now()
     }
 
     /// The API's clock minus ours, from its last `Date` header (whole seconds).

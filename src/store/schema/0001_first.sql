@@ -130,12 +130,12 @@ CREATE TABLE notice (
   body  TEXT NOT NULL -- JSON
 ) STRICT;
 
--- One notice for one receiver. Rows of one lane (receiver and subject) go out in order.
+-- One notice for one receiver. Rows of one lane (receiver and alert) go out in order.
 CREATE TABLE outbox (
   seq        INTEGER PRIMARY KEY AUTOINCREMENT,
   notice     INTEGER NOT NULL REFERENCES notice (pk),
   receiver   TEXT NOT NULL,
-  subject    TEXT NOT NULL,
+  lane       TEXT NOT NULL, -- rule and subject
   state      INTEGER NOT NULL, -- 0 waiting, 1 claimed, 2 delivered, 3 dead: open below 2
   attempts   INTEGER NOT NULL,
   created_at INTEGER NOT NULL,
@@ -145,7 +145,7 @@ CREATE TABLE outbox (
   UNIQUE (notice, receiver)
 ) STRICT;
 CREATE INDEX outbox_open ON outbox (receiver, seq) WHERE state < 2;
-CREATE INDEX outbox_lane ON outbox (receiver, subject, seq) WHERE state < 2;
+CREATE INDEX outbox_lane ON outbox (receiver, lane, seq) WHERE state < 2;
 
 -- What came of each attempt; only ever added to.
 CREATE TABLE attempt (

@@ -1,0 +1,135 @@
+//! Settings → parts: secrets are read here, and each effect gets its own options.
+//!
+//! It must never keep a secret longer than it takes to hand it over, nor put one into an error.
+
+use std::{path::Path, sync::Arc};
+
+use secrecy::SecretString;
+
+use super::AppError;
+use crate::{
+    clock::Clock,
+    config::{self, Env, ReceiverKind, Settings, WebhookFormat},
+    drive::{Cadence, Deliver, LOG},
+    notify::{self, ReceiverSpec, SmtpSpec, SmtpTls},
+    spheron::{HttpOptions, key},
+};
+
+impl From<key::KeyError> for AppError {
+    fn from(error: key::KeyError) -> Self {
+        Self::Config(error.to_string())
+    }
+}
+
+impl From<notify::BuildError> for AppError {
+    fn from(error: notify::BuildError) -> Self {
+        Self::Config(error.to_string())
+    }
+}
+
+/// The API key, from the first source that is there.
+pub fn find_key(settings: &Settings, env: &Env) -> Result<SecretString, AppError> {
+    Ok(key::find(&key::KeySources {
+        api_key_file: settings.account.api_key_file.as_deref(),
+        credentials_dir: credentials(env),
+        env_key: env.var("SPHERON_API_KEY"),
+        home: env.home.as_deref(),
+    })?)
+}
+
+pub fn transport_options(settings: &Settings, api_key: SecretString, clock: Clock) -> HttpOptions {
+    HttpOptions {
+        base_url: settings.account.base_url.clone(),
+        api_key,
+        ca_file: settings.account.ca_file.clone(),
+        timeout: settings.collect.timeout,
+        clock,
+    }
+}
+
+pub fn cadence(settings: &Settings) -> Cadence {
+    let collect = &settings.collect;
+    Cadence {
+        zone: collect.timezone.clone(),
+        balance: collect.balance.clone(),
+        deployments: collect.deployments.clone(),
+        inventory: collect.inventory.clone(),
+        volumes: collect.volumes.clone(),
+        offers: collect.offers.clone(),
+    }
+}
+
+/// Every receiver of the configuration, and the log, which always exists.
+pub fn receivers(settings: &Settings, env: &Env, clock: &Clock) -> Result<Vec<Arc<dyn Deliver>>, AppError> {
+    let smtp = settings.smtp.as_ref().map(|smtp| smtp_spec(smtp, env)).transpose()?.map(Arc::new);
+    let mut receivers: Vec<Arc<dyn Deliver>> = Vec::new();
+    for receiver in &settings.receivers {
+        let kind = match &receiver.kind {
+            ReceiverKind::Email { to } => {
+                let Some(smtp) = smtp.clone() else {
+                    return Err(AppError::Config(format!(
+                        "receiver {}: email needs an [smtp] section",
+                        receiver.name
+                    )));
+                };
+                notify::ReceiverKind::Email { to: to.clone(), smtp }
+            }
+            ReceiverKind::Webhook { url_file, format: WebhookFormat::Standard, secret_file } => {
+                let url = key::read_secret(url_file, credentials(env))?;
+                let secret = secret_file
+                    .as_deref()
+                    .map(|path| key::read_secret(path, credentials(env)))
+                    .transpose()?;
+                notify::ReceiverKind::Webhook { url, secret }
+            }
+        };
+        let spec = ReceiverSpec { name: receiver.name.clone(), kind };
+        receivers.push(Arc::new(notify::Receiver::build(spec, clock.clone())?));
+    }
+    let log = ReceiverSpec { name: LOG.into(), kind: notify::ReceiverKind::Log };
+    receivers.push(Arc::new(notify::Receiver::build(log, clock.clone())?));
+    Ok(receivers)
+}
+
+fn smtp_spec(smtp: &config::Smtp, env: &Env) -> Result<SmtpSpec, AppError> {
+    Ok(SmtpSpec {
+        host: smtp.smarthost.host.clone(),
+        port: smtp.smarthost.port,
+        tls: match smtp.tls {
+            config::SmtpTls::Starttls => SmtpTls::StartTls,
+            config::SmtpTls::Implicit => SmtpTls::Implicit,
+            config::SmtpTls::None => SmtpTls::None,
+        },
+        from: smtp.from.clone(),
+        username: smtp.username.clone(),
+        password: smtp_password(smtp, env)?,
+        ca_file: smtp.ca_file.clone(),
+    })
+}
+
+/// `password_file`, else the systemd credential `smtp-password`, else SPHERON_WATCH_SMTP_PASSWORD; only where there is a user.
+fn smtp_password(smtp: &config::Smtp, env: &Env) -> Result<Option<SecretString>, AppError> {
+    if smtp.username.is_none() {
+        return Ok(None);
+    }
+    if let Some(path) = &smtp.password_file {
+        return Ok(Some(key::read_secret(path, credentials(env))?));
+    }
+    if let Some(path) = credentials(env).map(|dir| dir.join("smtp-password"))
+        && path.exists()
+    {
+        return Ok(Some(key::read_secret(&path, credentials(env))?));
+    }
+    match env.var("SPHERON_WATCH_SMTP_PASSWORD") {
+        Some(password) => Ok(Some(SecretString::from(password))),
+        None => Err(AppError::Config(
+            "[smtp] has a username and no password: set password_file, the systemd credential smtp-password, or \
+             SPHERON_WATCH_SMTP_PASSWORD"
+                .to_owned(),
+        )),
+    }
+}
+
+fn credentials(env: &Env) -> Option<&Path> {
+    env.var("CREDENTIALS_DIRECTORY").map(Path::new)
+}

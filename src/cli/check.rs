@@ -1,0 +1,134 @@
+//! `check-config`: every error at once, then what the configuration means: schedule, calls, receivers, rules.
+//!
+//! It must never change anything; `--online` only asks.
+
+use std::{path::Path, process::ExitCode, sync::Arc};
+
+use super::output;
+use crate::{
+    app,
+    clock::Clock,
+    config::{self, Env, ReceiverKind, Settings},
+    model::{NoMeter, humanize},
+    spheron::{Client, HttpTransport},
+};
+
+#[derive(Debug, clap::Args)]
+pub struct CheckArgs {
+    /// Also try the key, and send a marked test to every receiver
+    #[arg(long)]
+    online: bool,
+}
+
+pub fn check(args: &CheckArgs, config: Option<&Path>, env: &Env) -> ExitCode {
+    let settings = match config::load(config, env) {
+        Ok(settings) => settings,
+        Err(errors) => return super::failed(&errors.to_string()),
+    };
+    let source =
+        settings.source.as_ref().map_or("no file: the defaults hold".to_owned(), |p| p.display().to_string());
+    output::data(&format!("configuration: {source}\ndatabase: {}", settings.store.path.display()));
+    output::data(&describe(&settings, 1));
+    let problems = secrets(&settings, env);
+    for problem in &problems {
+        output::message(problem);
+    }
+    if !problems.is_empty() {
+        return ExitCode::FAILURE;
+    }
+    if !args.online {
+        output::data("\nok");
+        return ExitCode::SUCCESS;
+    }
+    online(&settings, env)
+}
+
+/// Secrets are read as the daemon would, and let go of again.
+fn secrets(settings: &Settings, env: &Env) -> Vec<String> {
+    let key = app::find_key(settings, env).err().map(|error| error.to_string());
+    let receivers = app::receivers(settings, env, &Clock::system()).err().map(|error| error.to_string());
+    key.into_iter().chain(receivers).collect()
+}
+
+fn describe(settings: &Settings, teams: u32) -> String {
+    let plan = settings.collect.plan(teams);
+    let schedule = output::table(
+        ["FEED", "SCHEDULE", "CALLS PER POLL", "CALLS PER 15 MIN"],
+        plan.iter().map(|feed| {
+            let per_15m = format!("{:.1}", feed.calls_per_15m);
+            [feed.feed.to_string(), feed.schedule.to_string(), feed.calls_per_poll.to_string(), per_15m]
+        }),
+    );
+    let total = settings.collect.planned_calls_per_15m(teams);
+    let budget = match settings.collect.calls_per_15m {
+        Some(calls) => format!("{calls}, as configured"),
+        None => "50 until the API has said what it grants, then half of that".to_owned(),
+    };
+    let fits = if total <= f64::from(settings.collect.calls_per_15m.unwrap_or(50)) {
+        "it fits"
+    } else {
+        "it does not fit: the schedule will be stretched"
+    };
+    let receivers = output::table(
+        ["RECEIVER", "KIND", "RESOLVED"],
+        settings.receivers.iter().map(|receiver| {
+            let kind = match &receiver.kind {
+                ReceiverKind::Email { to } => format!("email to {}", to.join(", ")),
+                ReceiverKind::Webhook { .. } => "webhook, Standard Webhooks".to_owned(),
+            };
+            [receiver.name.to_string(), kind, if receiver.send_resolved { "yes" } else { "no" }.to_owned()]
+        }),
+    );
+    let rules = output::table(
+        ["RULE", "KIND", "SEVERITY", "FOR", "REMINDS EVERY", "TELLS"],
+        settings.rules.iter().map(|rule| {
+            let tells: Vec<&str> = rule.receivers.iter().map(|route| &*route.receiver).collect();
+            let repeat = rule.repeat_interval.map_or("never".to_owned(), humanize);
+            [
+                rule.name.to_string(),
+                rule.kind.as_str().to_owned(),
+                rule.severity.to_string(),
+                humanize(rule.for_),
+                repeat,
+                tells.join(", "),
+            ]
+        }),
+    );
+    format!(
+        "\n{schedule}\n{total:.1} calls per 15 min for one team; allowed: {budget}; {fits}\n\n{receivers}{}\n\n{rules}",
+        if settings.receivers.is_empty() { "\nnone: alerts go to the log" } else { "" }
+    )
+}
+
+fn online(settings: &Settings, env: &Env) -> ExitCode {
+    let runtime = match super::runtime() {
+        Ok(runtime) => runtime,
+        Err(error) => return super::failed(&format!("cannot start: {error}")),
+    };
+    let key_works = runtime.block_on(async {
+        let clock = Clock::system();
+        let api_key = app::find_key(settings, env).map_err(|error| error.to_string())?;
+        let options = app::transport_options(settings, api_key, clock);
+        let transport = HttpTransport::new(options).map_err(|error| error.to_string())?;
+        let client = Client::new(transport, settings.collect.calls_per_15m, Arc::new(NoMeter));
+        client.balances().await.map_err(|failure| failure.to_string())
+    });
+    let key_works = match key_works {
+        Ok(teams) => {
+            let names: Vec<&str> = teams.items.iter().map(|team| &*team.name).collect();
+            output::data(&format!("\nAPI key: works; teams: {}", names.join(", ")));
+            let teams = u32::try_from(teams.items.len()).unwrap_or(u32::MAX);
+            output::data(&format!(
+                "{:.1} calls per 15 min for {teams} team(s)",
+                settings.collect.planned_calls_per_15m(teams)
+            ));
+            true
+        }
+        Err(why) => {
+            output::message(&format!("API key: {why}"));
+            false
+        }
+    };
+    let delivered = super::test_notify::send(settings, env, None, &runtime);
+    if key_works && delivered { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}

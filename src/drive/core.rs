@@ -1,0 +1,125 @@
+//! Snapshot and engine joined: observations in, a record to commit out. Live run and simulation drive this same core.
+//!
+//! It must never wait, and never forget a record: what `step` returns has to be committed before the next one is taken.
+
+use std::{sync::Arc, time::Duration};
+
+use crate::{
+    engine::{self, Engine},
+    model::{
+        Facts, Failure, Feed, FeedHealth, Glob, Held, Observation, PollRow, Rule, Snapshot, StepRecord, Time,
+        View, Wake,
+    },
+};
+
+pub struct Core {
+    snapshot: Snapshot,
+    /// As of the last record; what differs from it becomes rows.
+    recorded: Arc<Snapshot>,
+    engine: Engine,
+    polls: Vec<PollRow>,
+    held: Vec<Held>,
+    wake: Option<Wake>,
+}
+
+impl Core {
+    /// `snapshot` as the store remembers it; no feed has spoken in this process yet.
+    pub fn new(snapshot: Snapshot, engine: Engine) -> Self {
+        let recorded = Arc::new(snapshot.clone());
+        Self { snapshot, recorded, engine, polls: Vec::new(), held: Vec::new(), wake: None }
+    }
+
+    pub fn snapshot(&self) -> &Snapshot {
+        &self.snapshot
+    }
+
+    pub fn rules(&self) -> &[Rule] {
+        self.engine.rules()
+    }
+
+    /// Every rule and subject that told nothing at the last step, with the reason.
+    pub fn held(&self) -> &[Held] {
+        &self.held
+    }
+
+    /// When to step again though nothing was observed.
+    pub fn wake(&self) -> Option<&Wake> {
+        self.wake.as_ref()
+    }
+
+    /// From now on a feed is late if it does not speak every `interval`.
+    pub fn expect(&mut self, feed: Feed, interval: Duration, now: Time) {
+        self.snapshot.feeds.entry(feed).or_insert_with(|| FeedHealth::new(interval, now)).interval = interval;
+    }
+
+    /// After a suspension nobody could have polled: lateness counts anew.
+    pub fn resumed(&mut self, now: Time) {
+        for health in self.snapshot.feeds.values_mut() {
+            health.watched_since = now;
+        }
+    }
+
+    pub fn absorb(&mut self, observation: &Observation) {
+        engine::fold(&mut self.snapshot, observation, self.engine.watched());
+        self.polls.push(PollRow {
+            feed: observation.feed,
+            at: observation.at,
+            outcome: observation.outcome(),
+            items: items(observation),
+            failure: observation.failure().map(|failure| failure.kind),
+            trouble: observation.trouble(),
+        });
+    }
+
+    /// New rules over the state that is.
+    pub fn reconfigure(&mut self, rules: Vec<Rule>, watched: Vec<Glob>) {
+        self.snapshot.config_error = None;
+        self.engine.replace(rules, watched);
+    }
+
+    /// The old configuration stays in force, and an alert says so.
+    pub fn reconfiguration_failed(&mut self, why: Arc<str>) {
+        self.snapshot.config_error = Some(why);
+    }
+
+    /// Decides. The record holds all that happened since the last one.
+    pub fn step(&mut self, now: Time) -> StepRecord {
+        let decisions = self.engine.step(&self.snapshot, now);
+        let changes = engine::changes(&self.recorded, &self.snapshot);
+        self.recorded = Arc::new(self.snapshot.clone());
+        self.held = decisions.held;
+        self.wake = decisions.wake;
+        StepRecord {
+            at: now,
+            polls: std::mem::take(&mut self.polls),
+            changes,
+            alerts: decisions.alerts,
+            notices: decisions.notices,
+        }
+    }
+
+    /// The picture as of the last step, for readers.
+    pub fn view(&self, now: Time, last: &View) -> View {
+        View {
+            at: now,
+            snapshot: self.recorded.clone(),
+            firing: self.engine.firing(),
+            generation: last.generation.saturating_add(1),
+            config_reload_ok: self.snapshot.config_error.is_none(),
+            outbox: last.outbox.clone(),
+            database_bytes: last.database_bytes,
+        }
+    }
+}
+
+fn items(observation: &Observation) -> u32 {
+    let of = |result: &Result<Facts, Failure>| match result {
+        Ok(Facts::Balances(list)) => list.items.len(),
+        Ok(Facts::Deployments(list)) => list.items.len(),
+        Ok(Facts::Volumes(list)) => list.items.len(),
+        Ok(Facts::Offers(list)) => list.items.len(),
+        Ok(Facts::Deployment(found)) => usize::from(found.is_some()),
+        Err(_) => 0,
+    };
+    u32::try_from(observation.scopes.iter().map(|(_, result)| of(result)).sum::<usize>()).unwrap_or(u32::MAX)
+}

@@ -1,0 +1,356 @@
+//! The live loop: observations in, one step, one commit, readers and outbox told.
+//!
+//! It must never show or send what is not committed: while the database refuses, nothing new is taken in.
+
+use std::{future::Future, sync::Arc, time::Duration};
+
+use tokio::{
+    sync::{Notify, mpsc, watch},
+    task::JoinSet,
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    core::Core,
+    outbox::{Deliver, Pumps},
+    poller::{Cadence, Polled, Pollers},
+};
+use crate::{
+    clock::Clock,
+    engine::Engine,
+    model::{Feed, Glob, Meter, Rule, Snapshot, StepRecord, Time, View},
+    schedule::{Jump, JumpDetector, Sample},
+    spheron::{Client, Transport},
+    store::{Store, StoreError},
+};
+
+/// Longest time without a step.
+const NAP: Duration = Duration::from_secs(60);
+/// How long to wait before a commit that failed is tried again.
+const COMMIT_RETRY: Duration = Duration::from_secs(5);
+/// How often delivered notices that are old enough are forgotten.
+const PRUNE_EVERY: Duration = Duration::from_secs(3_600);
+/// How long sends under way may take at shutdown, beyond their own deadline of 15 s.
+const DRAIN: Duration = Duration::from_secs(20);
+
+/// What the daemon tells its supervisor.
+pub trait Heart: Send + Sync {
+    /// The first poll was attempted.
+    fn ready(&self);
+    /// Progress: a step was taken and, where there was anything to commit, committed.
+    fn beat(&self, view: &View);
+}
+
+/// A configuration to put in force at once.
+pub struct Reload {
+    pub rules: Vec<Rule>,
+    pub watched: Vec<Glob>,
+    pub cadence: Cadence,
+    pub receivers: Vec<Arc<dyn Deliver>>,
+}
+
+pub enum Control {
+    Reload(Box<Reload>),
+    ReloadFailed(Arc<str>),
+    /// Log a summary of the state.
+    Summary,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum LiveError {
+    #[error("the database failed for good: {0}; see the log, then restart")]
+    Store(#[from] StoreError),
+    #[error("a task panicked: {0}; restart, and report what the log says")]
+    Panic(String),
+    #[error("a task ended that never should")]
+    Ended,
+}
+
+/// All that the loop needs, constructed by `app`.
+pub struct Live<T: Transport> {
+    pub client: Arc<Client<T>>,
+    pub store: Store,
+    pub snapshot: Snapshot,
+    pub engine: Engine,
+    pub receivers: Vec<Arc<dyn Deliver>>,
+    pub cadence: Cadence,
+    pub clock: Clock,
+    pub meter: Arc<dyn Meter>,
+    pub views: watch::Sender<Arc<View>>,
+    pub control: mpsc::Receiver<Control>,
+    pub heart: Arc<dyn Heart>,
+}
+
+pub async fn run<T: Transport + 'static>(live: Live<T>, stop: CancellationToken) -> Result<(), LiveError> {
+    let (cadence, cadences) = watch::channel(Arc::new(live.cadence));
+    let (out, polled) = mpsc::channel(1);
+    let nudge = Arc::new(Notify::new());
+    let pollers = Pollers {
+        client: live.client,
+        clock: live.clock.clone(),
+        meter: live.meter.clone(),
+        cadence: cadences,
+        views: live.views.subscribe(),
+        out,
+        nudge: nudge.clone(),
+    };
+    let mut tasks = JoinSet::new();
+    for feed in Feed::ALL {
+        let (pollers, stop) = (pollers.clone(), stop.clone());
+        tasks.spawn(async move {
+            pollers.run(feed, stop).await;
+            Ok(())
+        });
+    }
+    drop(pollers);
+    let mut running = Running {
+        core: Core::new(live.snapshot, live.engine),
+        jumps: JumpDetector::new(sample(&live.clock), live.clock.speed()),
+        store: live.store,
+        clock: live.clock,
+        meter: live.meter,
+        views: live.views,
+        heart: live.heart,
+        cadence,
+        nudge,
+        bell: Arc::new(Notify::new()),
+        pumps_stop: stop.child_token(),
+        tasks,
+        pending: None,
+        ready: false,
+        pruned: Duration::ZERO,
+    };
+    running.expect_feeds();
+    running.start_pumps(live.receivers);
+    let result = running.run(polled, live.control, &stop).await;
+    stop.cancel();
+    running.drain().await.and(result)
+}
+
+struct Running {
+    core: Core,
+    jumps: JumpDetector,
+    store: Store,
+    clock: Clock,
+    meter: Arc<dyn Meter>,
+    views: watch::Sender<Arc<View>>,
+    heart: Arc<dyn Heart>,
+    cadence: watch::Sender<Arc<Cadence>>,
+    nudge: Arc<Notify>,
+    bell: Arc<Notify>,
+    pumps_stop: CancellationToken,
+    tasks: JoinSet<Result<(), StoreError>>,
+    /// A record that the database has not taken yet.
+    pending: Option<Arc<StepRecord>>,
+    ready: bool,
+    /// When old notices were last forgotten, in monotonic time.
+    pruned: Duration,
+}
+
+impl Running {
+    async fn run(
+        &mut self,
+        mut polled: mpsc::Receiver<Polled>,
+        mut control: mpsc::Receiver<Control>,
+        stop: &CancellationToken,
+    ) -> Result<(), LiveError> {
+        self.commit().await?;
+        loop {
+            let nap = self.nap();
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return Ok(()),
+                Some(ended) = self.tasks.join_next() => outcome(ended, stop)?,
+                Some(order) = control.recv() => self.obey(order, stop),
+                Some(first) = polled.recv(), if self.pending.is_none() => {
+                    self.absorb(first);
+                    while let Ok(more) = polled.try_recv() {
+                        self.absorb(more);
+                    }
+                }
+                () = self.clock.sleep(nap) => {}
+            }
+            self.notice_jumps();
+            self.commit().await?;
+        }
+    }
+
+    fn absorb(&mut self, polled: Polled) {
+        let Polled { observation, interval } = polled;
+        self.core.absorb(&observation);
+        self.core.expect(observation.feed, interval, observation.at);
+        if !self.ready {
+            self.ready = true;
+            self.heart.ready();
+        }
+    }
+
+    /// Until time alone may change something.
+    fn nap(&self) -> Duration {
+        if self.pending.is_some() {
+            return COMMIT_RETRY;
+        }
+        let wake = self.core.wake().map(|wake| wake.at.since(self.clock.now()));
+        wake.map_or(NAP, |left| left.clamp(Duration::from_millis(1), NAP))
+    }
+
+    /// One step and its commit. A record that is refused is kept and tried again; nothing new is taken in meanwhile.
+    async fn commit(&mut self) -> Result<(), LiveError> {
+        let now = self.clock.now();
+        let record = match self.pending.take() {
+            Some(record) => record,
+            None => Arc::new(self.core.step(now)),
+        };
+        if !record.is_empty() {
+            match self.store.commit(record.clone()).await {
+                Ok(()) => {}
+                Err(error) if error.is_fatal() => return Err(error.into()),
+                Err(error) => {
+                    tracing::error!(%error, "cannot commit; nothing is lost, trying again in {}s", COMMIT_RETRY.as_secs());
+                    self.pending = Some(record);
+                    return Ok(());
+                }
+            }
+            if !record.notices.is_empty() {
+                self.bell.notify_waiters();
+            }
+        }
+        self.publish().await;
+        self.prune(now).await;
+        Ok(())
+    }
+
+    async fn prune(&mut self, now: Time) {
+        if self.clock.monotonic().saturating_sub(self.pruned) < PRUNE_EVERY {
+            return;
+        }
+        self.pruned = self.clock.monotonic();
+        // A batch an hour: what is left has its turn in the next.
+        if let Err(error) = self.store.prune(now).await {
+            tracing::warn!(%error, "old notices could not be forgotten; trying again in an hour");
+        }
+    }
+
+    async fn publish(&mut self) {
+        let mut view = self.core.view(self.clock.now(), &self.views.borrow());
+        match self.store.outbox().await {
+            Ok(outbox) => view.outbox = outbox,
+            Err(error) => tracing::warn!(%error, "the outbox could not be counted; the last counts stay"),
+        }
+        view.database_bytes = self.store.size_bytes().await.unwrap_or(view.database_bytes);
+        self.heart.beat(&view);
+        self.views.send_replace(Arc::new(view));
+    }
+
+    fn obey(&mut self, order: Control, stop: &CancellationToken) {
+        match order {
+            Control::Reload(reload) => {
+                let Reload { rules, watched, cadence, receivers } = *reload;
+                self.core.reconfigure(rules, watched);
+                self.cadence.send_replace(Arc::new(cadence));
+                self.expect_feeds();
+                self.pumps_stop.cancel();
+                self.pumps_stop = stop.child_token();
+                self.start_pumps(receivers);
+                self.nudge.notify_waiters();
+            }
+            Control::ReloadFailed(why) => self.core.reconfiguration_failed(why),
+            Control::Summary => self.log_summary(),
+        }
+    }
+
+    /// The vital feeds are late if they never speak, so they are expected from the start.
+    fn expect_feeds(&mut self) {
+        let cadence = self.cadence.borrow().clone();
+        for feed in [Feed::Balance, Feed::Deployments] {
+            if let Some(schedule) = cadence.of(feed) {
+                self.core.expect(feed, schedule.max_interval(), self.clock.now());
+            }
+        }
+    }
+
+    fn start_pumps(&mut self, receivers: Vec<Arc<dyn Deliver>>) {
+        let names = Arc::new(receivers.iter().map(|receiver| receiver.name().clone()).collect());
+        let pumps = Pumps {
+            store: self.store.clone(),
+            clock: self.clock.clone(),
+            meter: self.meter.clone(),
+            bell: self.bell.clone(),
+            names,
+        };
+        for receiver in receivers {
+            let (pumps, stop) = (pumps.clone(), self.pumps_stop.clone());
+            self.tasks.spawn(async move { pumps.run(receiver, stop).await });
+        }
+    }
+
+    fn notice_jumps(&mut self) {
+        for jump in self.jumps.observe(sample(&self.clock)) {
+            match jump {
+                Jump::Suspended(length) => {
+                    tracing::warn!("the machine slept for {}s; polling now", length.as_secs());
+                }
+                Jump::Stepped(ms) => tracing::warn!("the wall clock was set by {ms} ms; polling now"),
+            }
+            self.core.resumed(self.clock.now());
+            self.nudge.notify_waiters();
+        }
+    }
+
+    fn log_summary(&self) {
+        let snapshot = self.core.snapshot();
+        let live = snapshot.deployments.values().filter(|tracked| tracked.is_live()).count();
+        let burn: crate::model::Usd = snapshot.teams.keys().map(|team| snapshot.burn_per_hour(team)).sum();
+        tracing::info!(
+            teams = snapshot.teams.len(),
+            deployments = snapshot.deployments.len(),
+            live,
+            volumes = snapshot.volumes.len(),
+            burn = %burn,
+            firing = self.views.borrow().firing.len(),
+            held = self.core.held().len(),
+            "summary"
+        );
+    }
+
+    /// Sends under way finish; the writer's last commit is awaited by its owner.
+    async fn drain(&mut self) -> Result<(), LiveError> {
+        let all = async {
+            while let Some(ended) = self.tasks.join_next().await {
+                outcome(ended, &CancellationToken::new()).or_else(|error| match error {
+                    LiveError::Ended => Ok(()),
+                    LiveError::Store(_) | LiveError::Panic(_) => Err(error),
+                })?;
+            }
+            Ok(())
+        };
+        if let Some(result) = within(DRAIN, all).await {
+            return result;
+        }
+        tracing::warn!("sends under way were cut short; they will be repeated with the same id");
+        Ok(())
+    }
+}
+
+/// Real time, also in the demo: sockets know no other.
+async fn within<F: Future>(limit: Duration, future: F) -> Option<F::Output> {
+    tokio::time::timeout(limit, future).await.ok()
+}
+
+/// A task that panicked ends the process, so that it is restarted whole (FAULTS 83).
+fn outcome(
+    ended: Result<Result<(), StoreError>, tokio::task::JoinError>,
+    stop: &CancellationToken,
+) -> Result<(), LiveError> {
+    match ended {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(error)) => Err(error.into()),
+        Err(error) if error.is_panic() => Err(LiveError::Panic(error.to_string())),
+        Err(_) if stop.is_cancelled() => Ok(()),
+        Err(_) => Err(LiveError::Ended),
+    }
+}
+
+fn sample(clock: &Clock) -> Sample {
+    Sample { monotonic: clock.monotonic(), boottime: clock.boottime(), wall: clock.now() }
+}

@@ -1,0 +1,161 @@
+//! The outbox pump: one task per receiver claims rows, sends, and enters what came of it.
+//!
+//! It must never touch another receiver's rows, so that a dead receiver holds up nobody and never re-sends to a living one.
+//! It reads committed rows only: a row is there before anybody is told.
+
+use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
+
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    clock::Clock,
+    model::{Delivery, Meter, Notice, OutboxRow, Receipt, Time},
+    notify,
+    store::{Store, StoreError},
+};
+
+/// Longest sleep, so that a step of the wall clock is seen.
+const NAP: Duration = Duration::from_secs(60);
+
+/// Something that a notice can be sent to.
+pub trait Deliver: Send + Sync {
+    fn name(&self) -> &Arc<str>;
+    fn deliver<'a>(&'a self, notice: &'a Notice) -> Pin<Box<dyn Future<Output = Delivery> + Send + 'a>>;
+}
+
+impl Deliver for notify::Receiver {
+    fn name(&self) -> &Arc<str> {
+        self.name()
+    }
+    fn deliver<'a>(&'a self, notice: &'a Notice) -> Pin<Box<dyn Future<Output = Delivery> + Send + 'a>> {
+        Box::pin(self.deliver(notice))
+    }
+}
+
+/// What every pump shares.
+#[derive(Clone)]
+pub struct Pumps {
+    pub store: Store,
+    pub clock: Clock,
+    pub meter: Arc<dyn Meter>,
+    /// Rung when rows may have come.
+    pub bell: Arc<Notify>,
+    /// Every receiver's name, in the order in which dead letters fall to the next.
+    pub names: Arc<Vec<Arc<str>>>,
+}
+
+impl Pumps {
+    /// Runs until stopped; a send under way is finished first (its own deadline bounds it).
+    pub async fn run(self, receiver: Arc<dyn Deliver>, stop: CancellationToken) -> Result<(), StoreError> {
+        let mut disabled = false;
+        loop {
+            // Asked for before the look, so that a bell in between is not missed.
+            let rung = self.bell.notified();
+            while !stop.is_cancelled()
+                && let Some(row) = self.claim(&receiver).await?
+            {
+                let delivery = if disabled { gone() } else { receiver.deliver(&row.notice).await };
+                disabled |= matches!(delivery, Delivery::Rejected { disable: true, .. });
+                self.settle(&receiver, &row, delivery).await?;
+            }
+            let due = match self.store.next_due(receiver.name().clone()).await {
+                Ok(due) => due,
+                Err(error) if error.is_fatal() => return Err(error),
+                Err(_) => Some(self.clock.now().plus(Duration::from_secs(5))),
+            };
+            let nap = due.map_or(NAP, |due| due.since(self.clock.now()).min(NAP));
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return Ok(()),
+                () = rung => {}
+                () = self.clock.sleep(nap.max(Duration::from_millis(1))) => {}
+            }
+        }
+    }
+
+    /// A busy or full database is no reason to die: the row is still there.
+    async fn claim(&self, receiver: &Arc<dyn Deliver>) -> Result<Option<OutboxRow>, StoreError> {
+        match self.store.claim(receiver.name().clone(), self.clock.now()).await {
+            Ok(row) => Ok(row),
+            Err(error) if error.is_fatal() => Err(error),
+            Err(error) => {
+                tracing::error!(receiver = %receiver.name(), %error, "outbox cannot be read; trying again in 5s");
+                Ok(None)
+            }
+        }
+    }
+
+    async fn settle(
+        &self,
+        receiver: &Arc<dyn Deliver>,
+        row: &OutboxRow,
+        delivery: Delivery,
+    ) -> Result<(), StoreError> {
+        let now = self.clock.now();
+        let name = receiver.name();
+        self.meter.notification(name, matches!(delivery, Delivery::Delivered { .. }));
+        let receipt = receipt(row, delivery, now, fastrand::f64());
+        let Receipt::Dead { why } = &receipt else {
+            return self.insist(|| self.store.settle(row.seq, receipt.clone(), now)).await;
+        };
+        let heir = self.heir(name);
+        let told = heir.as_deref().unwrap_or("nobody");
+        tracing::error!(receiver = %name, id = %row.notice.id, told_instead = told, "dead letter: {why}");
+        self.insist(|| self.store.bury(row.seq, why.clone(), heir.clone(), now)).await?;
+        self.bell.notify_waiters();
+        Ok(())
+    }
+
+    /// Who hears what this receiver could not take: the first other one, the log at the end. The log has no heir.
+    fn heir(&self, name: &Arc<str>) -> Option<Arc<str>> {
+        if &**name == LOG {
+            return None;
+        }
+        let other = self.names.iter().find(|other| *other != name && &***other != LOG);
+        Some(other.cloned().unwrap_or_else(|| LOG.into()))
+    }
+
+    /// A receipt is entered, however long the database is busy: losing it would send again.
+    async fn insist<F>(&self, mut write: impl FnMut() -> F) -> Result<(), StoreError>
+    where
+        F: Future<Output = Result<(), StoreError>>,
+    {
+        loop {
+            match write().await {
+                Ok(()) => return Ok(()),
+                Err(error) if error.is_fatal() => return Err(error),
+                Err(error) => {
+                    tracing::error!(%error, "a receipt cannot be entered; trying again in 5s");
+                    self.clock.sleep(Duration::from_secs(5)).await;
+                }
+            }
+        }
+    }
+}
+
+/// The receiver that always exists.
+pub const LOG: &str = "log";
+
+fn gone() -> Delivery {
+    Delivery::Rejected {
+        why: "this receiver answered 410 Gone before and is disabled until a restart".into(),
+        disable: true,
+    }
+}
+
+/// What an attempt means for its row.
+pub fn receipt(row: &OutboxRow, delivery: Delivery, now: Time, jitter: f64) -> Receipt {
+    match delivery {
+        Delivery::Delivered { detail } => Receipt::Delivered { detail },
+        Delivery::Rejected { why, .. } => Receipt::Dead { why },
+        Delivery::Retry { why, after } => {
+            match notify::next_attempt(row.attempts.saturating_add(1), now, jitter, after) {
+                Some(next) => Receipt::Retry { why, next },
+                None => Receipt::Dead {
+                    why: format!("given up after {} attempts; the last: {why}", row.attempts + 1),
+                },
+            }
+        }
+    }
+}
