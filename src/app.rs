@@ -45,6 +45,7 @@ pub struct Wiring {
     pub listener: Option<TcpListener>,
     pub serve: ServeOptions,
     pub heart: Arc<dyn Heart>,
+    pub metrics: Arc<SelfMetrics>,
     pub control: mpsc::Receiver<Control>,
 }
 
@@ -94,9 +95,16 @@ pub async fn daemon(config: Option<&Path>, env: &Env) -> Result<(), AppError> {
     let signals = signals::listen().map_err(AppError::Signals)?;
     let stop = CancellationToken::new();
     let (orders, control) = mpsc::channel(1);
+    let metrics = Arc::new(SelfMetrics::new()?);
+    declare(&metrics, &settings.rules, &receivers);
     let reload = {
         let (config, env, clock) = (config.map(Path::to_owned), env.clone(), clock.clone());
-        move || reload(config.as_deref(), &env, &clock)
+        let metrics = metrics.clone();
+        move || {
+            let reload = reload(config.as_deref(), &env, &clock)?;
+            declare(&metrics, &reload.rules, &reload.receivers);
+            Ok(reload)
+        }
     };
     tokio::spawn(supervisor::obey_signals(signals, orders, reload, clock.clone(), stop.clone()));
     tracing::info!(
@@ -118,6 +126,7 @@ pub async fn daemon(config: Option<&Path>, env: &Env) -> Result<(), AppError> {
         listener,
         serve: ServeOptions { hosts: settings.serve.hosts, ..ServeOptions::default() },
         heart: Arc::new(Supervisor::new(clock.clone())),
+        metrics,
         clock,
         control,
     };
@@ -144,6 +153,14 @@ fn reload(config: Option<&Path>, env: &Env, clock: &Clock) -> Result<Reload, Str
     })
 }
 
+/// Series of what may fire or be told exist at zero from the start.
+pub fn declare(metrics: &SelfMetrics, rules: &[Rule], receivers: &[Arc<dyn Deliver>]) {
+    metrics.declare(
+        rules.iter().map(|rule| (rule.name.clone(), rule.severity)),
+        receivers.iter().map(|receiver| receiver.name().clone()),
+    );
+}
+
 async fn listen(settings: &Settings) -> Result<Option<TcpListener>, AppError> {
     let Some(address) = settings.serve.listen else { return Ok(None) };
     let listener = TcpListener::bind(address).await;
@@ -153,7 +170,7 @@ async fn listen(settings: &Settings) -> Result<Option<TcpListener>, AppError> {
 /// Runs until `stop`. Teardown, last in first out: the loop with its pumps, the HTTP server, the store.
 pub async fn run(wiring: Wiring, stop: CancellationToken) -> Result<(), AppError> {
     let api = HttpTransport::new(wiring.api).map_err(|error| AppError::Config(error.to_string()))?;
-    let metrics = Arc::new(SelfMetrics::new()?);
+    let metrics = wiring.metrics;
     let (store, recovered) = Store::open(&wiring.store_path)?;
     let (views, watchers) = watch::channel(Arc::new(View::default()));
     let serve_stop = CancellationToken::new();

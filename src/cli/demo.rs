@@ -31,7 +31,7 @@ use crate::{
     model::{Delivery, Notice, Time, View},
     notify::render,
     schedule::parse_length,
-    serve::ServeOptions,
+    serve::{SelfMetrics, ServeOptions},
     signals::{self, Signal},
     sim::{self, script},
 };
@@ -93,6 +93,8 @@ async fn show(args: &DemoArgs, colors: Colors) -> anyhow::Result<()> {
         }
     }
     let (_orders, control) = mpsc::channel(1);
+    let metrics = Arc::new(SelfMetrics::new()?);
+    app::declare(&metrics, &settings.rules, &receivers);
     let wiring = Wiring {
         clock: clock.clone(),
         api: app::transport_options(&settings, sim::KEY.to_owned().into(), clock.clone()),
@@ -105,6 +107,7 @@ async fn show(args: &DemoArgs, colors: Colors) -> anyhow::Result<()> {
         listener: Some(http),
         serve: ServeOptions::default(),
         heart: Arc::new(Hours { start, colors, told: AtomicI64::new(0) }),
+        metrics,
         control,
     };
     let ran = app::run(wiring, stop.clone()).await;

@@ -234,8 +234,8 @@ impl Simulation {
         let planned = self.cadence.planned_calls(snapshot);
         let observation = ready(observe(&self.client, plan))?;
         let now = self.now();
-        let next =
-            due(&schedule, &self.cadence.zone, started, now, self.anchor, self.client.stretch(planned));
+        let stretch = stretch(&self.client, feed, planned);
+        let next = due(&schedule, &self.cadence.zone, started, now, self.anchor, stretch);
         if feed == Feed::Detail {
             self.due.remove(&feed);
         } else if all_held(&observation) {
