@@ -94,6 +94,7 @@ pub async fn daemon(config: Option<&Path>, env: &Env) -> Result<(), AppError> {
     let listener = listen(&settings).await?;
     let signals = signals::listen().map_err(AppError::Signals)?;
     let stop = CancellationToken::new();
+    make_state_folder(&settings.store.path, env)?;
     let (orders, control) = mpsc::channel(1);
     let metrics = Arc::new(SelfMetrics::new()?);
     declare(&metrics, &settings.rules, &receivers);
@@ -151,6 +152,17 @@ fn reload(config: Option<&Path>, env: &Env, clock: &Clock) -> Result<Reload, Str
         rules: settings.rules,
         watched: settings.account.teams,
     })
+}
+
+/// A home may lack `.local/state`; anywhere else a folder that is missing is a mistake, and the store says so.
+fn make_state_folder(store: &Path, env: &Env) -> Result<(), AppError> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    let (Some(folder), Some(home)) = (store.parent(), env.home.as_deref()) else { return Ok(()) };
+    if !folder.starts_with(home) {
+        return Ok(());
+    }
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
+    made.map_err(|error| AppError::Config(format!("cannot create {}: {error}", folder.display())))
 }
 
 /// Series of what may fire or be told exist at zero from the start.
