@@ -56,6 +56,7 @@ mod tests {
     use std::{
         io::{BufRead as _, BufReader, Write as _},
         process::{Command, Stdio},
+        time::Duration,
     };
 
     use rustix::process::{Pid, Signal as Number, kill_process};
@@ -64,8 +65,12 @@ mod tests {
 
     const CHILD: &str = "SPHERON_WATCH_TEST_SIGNALS_CHILD";
 
-    /// Says each signal on a line. Then, told to stop, blocks for good.
+    /// Says each signal on a line. Then, told to stop, blocks for good; but never longer than a lost test should last.
     fn child() -> ! {
+        std::thread::spawn(|| {
+            std::thread::sleep(Duration::from_secs(30));
+            std::process::exit(3);
+        });
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let mut signals = listen().unwrap();

@@ -356,7 +356,8 @@ async fn a_request_in_flight_finishes_at_shutdown_and_idle_connections_do_not_de
     // The page is far larger than what the sockets hold, so the answer is under way now.
     server.stop.cancel();
     let mut rest = String::new();
-    stream.read_to_string(&mut rest).await.unwrap();
+    let reading = tokio::time::timeout(LONG / 2, stream.read_to_string(&mut rest)).await;
+    reading.expect("the answer comes and its connection is closed").unwrap();
     let page = answer(&format!("HTTP/1.1 200{rest}"));
     assert!(page.body.len() > 5_000_000, "{} bytes", page.body.len());
     assert!(page.head.contains(&format!("content-length: {}\r", page.body.len())), "cut: {}", page.head);

@@ -72,10 +72,9 @@ impl Hosts {
 fn parse(text: &str) -> Option<(Name, Option<u16>)> {
     let authority: Authority = text.parse().ok()?;
     let host = authority.host();
-    let port = authority.port_u16();
-    // What is neither host nor port is a user name, or a port that is no number.
+    // What is neither host nor a port number is a user name, or no port.
     let whole = host.len() + authority.port().map_or(0, |port| port.as_str().len() + 1);
-    if host.is_empty() || whole != text.len() || (authority.port().is_some() && port.is_none()) {
+    if host.is_empty() || whole != text.len() {
         return None;
     }
     let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
@@ -83,7 +82,7 @@ fn parse(text: &str) -> Option<(Name, Option<u16>)> {
         |_| Name::Dns(bare.to_ascii_lowercase()),
         |address| Name::Address(address.to_canonical()),
     );
-    Some((name, port))
+    Some((name, authority.port_u16()))
 }
 
 #[cfg(test)]
@@ -159,7 +158,9 @@ mod tests {
 
     #[test]
     fn a_listed_host_that_is_none_is_said_at_start() {
-        let bad = Hosts::new("127.0.0.1:1".parse().unwrap(), &["https://watch.example.org/".to_owned()]);
-        assert_eq!(bad.unwrap_err(), BadHost("https://watch.example.org/".to_owned()));
+        for text in ["https://watch.example.org/", ":8080", "", "watch.example.org:http", "two names"] {
+            let bad = Hosts::new("127.0.0.1:1".parse().unwrap(), &[text.to_owned()]);
+            assert_eq!(bad.unwrap_err(), BadHost(text.to_owned()));
+        }
     }
 }

@@ -168,7 +168,9 @@ mod tests {
         let router = Router::new().route("/", get(broken));
         let options = ServeOptions::default();
         let server = run(listener, router, &options, CancellationToken::new());
-        let (ended, answer) = tokio::join!(server, ask(address));
+        let both = async { tokio::join!(server, ask(address)) };
+        let (ended, answer) =
+            timeout(Duration::from_secs(30), both).await.expect("the server ends by itself");
         assert!(matches!(ended, Err(ServeError::Panicked)));
         assert_eq!(answer, "");
     }

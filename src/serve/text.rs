@@ -141,6 +141,15 @@ mod tests {
     }
 
     #[test]
+    fn fault_81_a_label_is_cut_however_plain_its_text() {
+        for c in ["x", "ü", "\u{1b}"] {
+            let mut out = String::new();
+            push_label(&mut out, &c.repeat(10_000));
+            assert!(out.ends_with('…') && out.chars().count() <= LABEL_CHARS_MAX + 60, "{out}");
+        }
+    }
+
+    #[test]
     fn a_sample_without_labels_has_no_braces() {
         let mut page = Page::with_capacity(0);
         page.gauge("x", "Help.").sample(&[], 1.5);
