@@ -52,10 +52,12 @@ impl Core {
         self.snapshot.feeds.entry(feed).or_insert_with(|| FeedHealth::new(interval, now)).interval = interval;
     }
 
-    /// After a suspension nobody could have polled: lateness counts anew.
+    /// After a suspension nobody could have polled, and after the clock was set no age holds: lateness counts anew.
     pub fn resumed(&mut self, now: Time) {
         for health in self.snapshot.feeds.values_mut() {
             health.watched_since = now;
+            health.last_usable = health.last_usable.map(|last| last.min(now));
+            health.last_complete = health.last_complete.map(|last| last.min(now));
         }
     }
 

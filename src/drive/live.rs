@@ -2,7 +2,12 @@
 //!
 //! It must never show or send what is not committed: while the database refuses, nothing new is taken in.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    future::Future,
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::{
     sync::{Notify, mpsc, watch},
@@ -12,13 +17,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     core::Core,
-    outbox::{Deliver, Pumps},
+    outbox::{Deliver, Pumps, Removed},
     poller::{Cadence, Polled, Pollers},
 };
 use crate::{
     clock::Clock,
     engine::Engine,
-    model::{Feed, Glob, Meter, Rule, Snapshot, StepRecord, Time, View},
+    model::{Feed, Glob, Meter, OutboxDepth, Rule, Snapshot, StepRecord, Time, View},
     schedule::{Jump, JumpDetector, Sample},
     spheron::{Client, Transport},
     store::{Store, StoreError},
@@ -115,6 +120,8 @@ pub async fn run<T: Transport + 'static>(live: Live<T>, stop: CancellationToken)
         nudge,
         bell: Arc::new(Notify::new()),
         pumps_stop: stop.child_token(),
+        names: Arc::default(),
+        pumped: BTreeSet::new(),
         tasks,
         pending: None,
         ready: false,
@@ -139,6 +146,10 @@ struct Running {
     nudge: Arc<Notify>,
     bell: Arc<Notify>,
     pumps_stop: CancellationToken,
+    /// Every configured receiver, in order.
+    names: Arc<Vec<Arc<str>>>,
+    /// Every receiver that has a pump, configured or not.
+    pumped: BTreeSet<Arc<str>>,
     tasks: JoinSet<Result<(), StoreError>>,
     /// A record that the database has not taken yet.
     pending: Option<Arc<StepRecord>>,
@@ -234,7 +245,10 @@ impl Running {
     async fn publish(&mut self) {
         let mut view = self.core.view(self.clock.now(), &self.views.borrow());
         match self.store.outbox().await {
-            Ok(outbox) => view.outbox = outbox,
+            Ok(outbox) => {
+                self.adopt_orphans(&outbox);
+                view.outbox = outbox;
+            }
             Err(error) => tracing::warn!(%error, "the outbox could not be counted; the last counts stay"),
         }
         view.database_bytes = self.store.size_bytes().await.unwrap_or(view.database_bytes);
@@ -270,17 +284,33 @@ impl Running {
     }
 
     fn start_pumps(&mut self, receivers: Vec<Arc<dyn Deliver>>) {
-        let names = Arc::new(receivers.iter().map(|receiver| receiver.name().clone()).collect());
+        self.names = Arc::new(receivers.iter().map(|receiver| receiver.name().clone()).collect());
+        self.pumped.clear();
+        for receiver in receivers {
+            self.start_pump(receiver);
+        }
+    }
+
+    fn start_pump(&mut self, receiver: Arc<dyn Deliver>) {
+        self.pumped.insert(receiver.name().clone());
         let pumps = Pumps {
             store: self.store.clone(),
             clock: self.clock.clone(),
             meter: self.meter.clone(),
             bell: self.bell.clone(),
-            names,
+            names: self.names.clone(),
         };
-        for receiver in receivers {
-            let (pumps, stop) = (pumps.clone(), self.pumps_stop.clone());
-            self.tasks.spawn(async move { pumps.run(receiver, stop).await });
+        let stop = self.pumps_stop.clone();
+        self.tasks.spawn(async move { pumps.run(receiver, stop).await });
+    }
+
+    /// What waits for a receiver that the configuration no longer has goes to another one.
+    fn adopt_orphans(&mut self, outbox: &BTreeMap<Arc<str>, OutboxDepth>) {
+        let orphans: Vec<Arc<str>> =
+            outbox.keys().filter(|name| !self.pumped.contains(*name)).cloned().collect();
+        for name in orphans {
+            tracing::warn!(receiver = %name, "no longer configured; what waits for it goes to another receiver");
+            self.start_pump(Arc::new(Removed(name)));
         }
     }
 

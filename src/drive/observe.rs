@@ -30,7 +30,9 @@ impl Plan {
             Feed::Inventory => std::iter::once(Scope::Unscoped).chain(teams()).collect(),
             Feed::Volumes if snapshot.teams.is_empty() => vec![Scope::Unscoped],
             Feed::Volumes => teams().collect(),
-            Feed::Detail => snapshot.vanished().take(DETAILS_MAX).cloned().map(Scope::One).collect(),
+            Feed::Detail => {
+                snapshot.vanished().into_iter().take(DETAILS_MAX).cloned().map(Scope::One).collect()
+            }
         };
         Self { feed, scopes }
     }

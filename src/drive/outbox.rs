@@ -33,6 +33,19 @@ impl Deliver for notify::Receiver {
     }
 }
 
+/// A receiver that the configuration no longer has.
+pub struct Removed(pub Arc<str>);
+
+impl Deliver for Removed {
+    fn name(&self) -> &Arc<str> {
+        &self.0
+    }
+    fn deliver<'a>(&'a self, _: &'a Notice) -> Pin<Box<dyn Future<Output = Delivery> + Send + 'a>> {
+        let why = "this receiver is no longer configured".to_owned();
+        Box::pin(std::future::ready(Delivery::Rejected { why, disable: true }))
+    }
+}
+
 /// What every pump shares.
 #[derive(Clone)]
 pub struct Pumps {

@@ -149,7 +149,7 @@ impl<T: Transport + 'static> Pollers<T> {
     }
 
     async fn wait_for_vanished(&mut self) {
-        let vanished = |view: &Arc<View>| view.snapshot.vanished().next().is_some();
+        let vanished = |view: &Arc<View>| !view.snapshot.vanished().is_empty();
         let _ = self.views.wait_for(vanished).await;
     }
 

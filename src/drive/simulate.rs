@@ -249,7 +249,7 @@ impl Simulation {
         }
         self.core.absorb(&observation);
         self.core.expect(feed, next.since(started), observation.at);
-        if feed == Feed::Deployments && self.core.snapshot().vanished().next().is_some() {
+        if feed == Feed::Deployments && !self.core.snapshot().vanished().is_empty() {
             self.due.insert(Feed::Detail, now);
         }
         Ok(())

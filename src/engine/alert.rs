@@ -74,6 +74,18 @@ impl Step {
 
 /// One verdict's effect on one alert.
 pub fn advance(rule: &Rule, state: Option<&AlertState>, verdict: Verdict, now: Time) -> Step {
+    let righted = state.map(|state| not_ahead(state, now));
+    let mut step = judge(rule, righted.as_ref(), verdict, now);
+    if step.next == Move::Stay
+        && let Some(righted) = righted
+        && Some(&righted) != state
+    {
+        step.next = Move::To(righted);
+    }
+    step
+}
+
+fn judge(rule: &Rule, state: Option<&AlertState>, verdict: Verdict, now: Time) -> Step {
     match (verdict, state) {
         (Verdict::Event, Some(AlertState::Told { .. })) | (Verdict::Past, _) => {
             Step::stay(HeldReason::PastEvent)
@@ -93,6 +105,19 @@ pub fn advance(rule: &Rule, state: Option<&AlertState>, verdict: Verdict, now: T
         }
         (Verdict::NotMet, Some(&AlertState::Pending { .. })) => never_fired(),
         (Verdict::NotMet, _) => Step::stay(HeldReason::NotMet),
+    }
+}
+
+/// A clock that was ahead and was set right must not hold an alert back until the wrong time comes (FAULTS 44).
+fn not_ahead(state: &AlertState, now: Time) -> AlertState {
+    match *state {
+        AlertState::Pending { since } => AlertState::Pending { since: since.min(now) },
+        AlertState::Firing { since, told, cleared } => AlertState::Firing {
+            since,
+            told: told.min(now),
+            cleared: cleared.map(|cleared| cleared.min(now)),
+        },
+        AlertState::Told { at } => AlertState::Told { at },
     }
 }
 

@@ -125,7 +125,9 @@ fn enter_key(snapshot: &mut Snapshot, observation: &Observation) {
     let rejected = observation.scopes.iter().any(|(_, result)| {
         result.as_ref().err().is_some_and(|failure| failure.kind == FailureKind::Unauthorized)
     });
-    let accepted = observation.scopes.iter().any(|(_, result)| result.is_ok());
+    // Offers are public: that they come says nothing of the key.
+    let accepted =
+        observation.feed != Feed::Offers && observation.scopes.iter().any(|(_, result)| result.is_ok());
     if accepted {
         snapshot.key_rejected_since = None;
     } else if rejected {
@@ -220,7 +222,9 @@ fn fold_lists(snapshot: &mut Snapshot, observation: &Observation, watched: &[Glo
     let mut seen: BTreeSet<DeploymentId> = BTreeSet::new();
     let mut covered: Vec<&Scope> = Vec::new();
     for (scope, result) in &observation.scopes {
-        enter_denial(snapshot, scope, result);
+        if observation.feed == Feed::Deployments {
+            enter_denial(snapshot, scope, result);
+        }
         let Ok(Facts::Deployments(list)) = result else { continue };
         for deployment in &list.items {
             enter_deployment(snapshot, deployment, at, watched);
@@ -250,12 +254,17 @@ fn fold_lists(snapshot: &mut Snapshot, observation: &Observation, watched: &[Glo
 }
 
 fn enter_denial(snapshot: &mut Snapshot, scope: &Scope, result: &Result<Facts, Failure>) {
-    let Scope::Team(id) = scope else { return };
     let denied = result.as_ref().err().map(|failure| failure.message.clone());
-    if let Some(team) = snapshot.teams.get_mut(id)
-        && team.denied != denied
-    {
-        Arc::make_mut(team).denied = denied;
+    for (id, team) in &mut snapshot.teams {
+        let meant = match scope {
+            Scope::Team(meant) => meant == id,
+            // One list for all: if it came, every team's came. If not, the feed itself has failed.
+            Scope::Unscoped => denied.is_none(),
+            Scope::One(_) => false,
+        };
+        if meant && team.denied != denied {
+            Arc::make_mut(team).denied.clone_from(&denied);
+        }
     }
 }
 

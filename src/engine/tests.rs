@@ -319,7 +319,7 @@ fn fault_06_a_fleet_that_empties_is_told_and_nothing_counts_as_ended() {
     rig.list(T0, fleet()).step(T0);
     rig.list(after(1), Vec::new());
     assert_eq!(rig.step(after(1)), told(&[(Transition::Firing, "fleet shrunk: research")]));
-    assert_eq!(rig.snapshot.vanished().count(), 4);
+    assert_eq!(rig.snapshot.vanished().len(), 4);
     assert!(
         rig.snapshot.deployments.values().all(|tracked| tracked.is_live()),
         "they bill until their own GET says not"
@@ -345,7 +345,7 @@ fn fault_07_a_suspect_list_shows_nothing_gone() {
     let list = Listing { items: Vec::new(), unreadable: Vec::new(), suspect: Some("total says 2".into()) };
     rig.fold(&seen(Feed::Deployments, after(1), Scope::Unscoped, Ok(Facts::Deployments(list))));
     assert_eq!(rig.step(after(1)), told(&[]));
-    assert_eq!(rig.snapshot.vanished().count(), 0);
+    assert_eq!(rig.snapshot.vanished().len(), 0);
 }
 
 #[test]
@@ -356,7 +356,7 @@ fn an_unreadable_record_is_seen_and_its_deployment_is_not_judged_afresh() {
     let list = Listing { items: Vec::new(), unreadable: vec![bad], suspect: None };
     rig.fold(&seen(Feed::Deployments, after(90), Scope::Unscoped, Ok(Facts::Deployments(list))));
     assert_eq!(rig.step(after(90)), told(&[]));
-    assert_eq!(rig.snapshot.vanished().count(), 0, "a bad record is not an absent one");
+    assert_eq!(rig.snapshot.vanished().len(), 0, "a bad record is not an absent one");
 }
 
 #[test]
@@ -456,6 +456,63 @@ fn fault_53_a_configuration_that_failed_to_load_is_told_until_it_loads() {
     assert_eq!(rig.step(T0), told(&[(Transition::Firing, "configuration could not be reloaded")]));
     rig.snapshot.config_error = None;
     assert_eq!(rig.step(after(1)).len(), 1);
+}
+
+#[test]
+fn an_inventory_that_fails_for_a_team_leaves_its_alerts_to_the_lists_that_came() {
+    let mut rig = Rig::new(vec![rule("running-long", RuleKind::RunningLong { longer_than: HOUR * 2 })]);
+    rig.list(T0, vec![deployment("a", "running")]);
+    rig.fold(&Observation {
+        feed: Feed::Inventory,
+        at: after(30),
+        scopes: vec![
+            (Scope::Unscoped, Ok(Facts::Deployments(whole(vec![deployment("a", "running")])))),
+            (Scope::Team(TeamId::new("t1")), Err(Failure::new(FailureKind::Server, "boom"))),
+        ],
+        skew_ms: None,
+    });
+    rig.list(after(90), vec![deployment("a", "running")]);
+    assert_eq!(rig.step(after(90)).len(), 1);
+}
+
+#[test]
+fn every_vanished_deployment_gets_its_turn() {
+    let mut rig = Rig::new(Vec::new());
+    rig.list(T0, ["a", "b"].map(|id| deployment(id, "hibernating")).to_vec());
+    rig.list(after(1), Vec::new()).detail(after(1), "a", Some(deployment("a", "hibernating")));
+    rig.list(after(2), Vec::new());
+    assert_eq!(rig.snapshot.vanished(), [&DeploymentId::new("b"), &DeploymentId::new("a")]);
+}
+
+#[test]
+fn fault_09_public_offers_do_not_prove_the_key() {
+    let mut rig = Rig::new(vec![rule("key-rejected", RuleKind::KeyRejected)]);
+    rig.fail(Feed::Balance, after(1), FailureKind::Unauthorized);
+    assert_eq!(rig.step(after(1)).len(), 1);
+    rig.fold(&seen(Feed::Offers, after(2), Scope::Unscoped, Ok(Facts::Offers(whole(Vec::new())))));
+    assert_eq!(rig.step(after(2)), told(&[]));
+}
+
+#[test]
+fn fault_44_a_clock_that_was_years_ahead_holds_nothing_back() {
+    let mut rig = Rig::new(vec![Rule { for_: MINUTE * 5, repeat_interval: Some(HOUR), ..low_balance() }]);
+    let wrong = T0.plus(HOUR * 24 * 365);
+    rig.balance(wrong, 100).step(wrong);
+    assert_eq!(rig.balance(after(1), 100).step(after(1)), told(&[]), "pending, from now on");
+    assert_eq!(rig.step(after(6)).len(), 1);
+    let mut rig = Rig::new(vec![Rule { repeat_interval: Some(HOUR), ..low_balance() }]);
+    rig.balance(wrong, 100).step(wrong);
+    rig.balance(after(1), 100).step(after(1));
+    assert_eq!(rig.step(after(62)).len(), 1, "reminders go on");
+}
+
+#[test]
+fn a_balance_from_before_a_restart_fires_nothing_new() {
+    let mut rig = Rig::new(vec![low_balance()]);
+    rig.balance(after(1), 100);
+    rig.snapshot.feeds.clear();
+    assert_eq!(rig.step(after(60)), told(&[]), "somebody may have topped up meanwhile");
+    assert_eq!(rig.balance(after(61), 100).step(after(61)).len(), 1);
 }
 
 #[test]

@@ -174,11 +174,14 @@ impl Snapshot {
         deployments.saturating_add(volumes.map(|v| v.volume.hourly_rate).sum())
     }
 
-    /// Deployments that a complete list lacks and whose own GET must decide.
-    pub fn vanished(&self) -> impl Iterator<Item = &DeploymentId> {
-        self.deployments.iter().filter_map(|(id, t)| match t.presence {
-            Presence::Missing { .. } => Some(id),
+    /// Deployments that a complete list lacks and whose own GET must decide, the longest missing first: all get their turn.
+    pub fn vanished(&self) -> Vec<&DeploymentId> {
+        let missing = |(id, tracked): (_, &Arc<Tracked>)| match tracked.presence {
+            Presence::Missing { since, .. } => Some((since, id)),
             Presence::Listed | Presence::Gone(_) => None,
-        })
+        };
+        let mut missing: Vec<(Time, &DeploymentId)> = self.deployments.iter().filter_map(missing).collect();
+        missing.sort_unstable();
+        missing.into_iter().map(|(_, id)| id).collect()
     }
 }

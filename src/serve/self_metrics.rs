@@ -204,19 +204,16 @@ impl Meter for SelfMetrics {
     }
 }
 
-fn add_build_info(registry: &Registry) -> Result<(), Error> {
-    let build = IntGaugeVec::new(
-        Opts::new("spheron_watch_build_info", "Always 1; which spheron-watch this is."),
-        &["version"],
-    )?;
-    build.get_metric_with_label_values(&[env!("CARGO_PKG_VERSION")])?.set(1);
-    add(registry, build)?;
-    Ok(())
-}
-
 fn add<C: Collector + Clone + 'static>(registry: &Registry, family: C) -> Result<C, Error> {
     registry.register(Box::new(family.clone()))?;
     Ok(family)
+}
+
+fn add_build_info(registry: &Registry) -> Result<(), Error> {
+    let opts = Opts::new("spheron_watch_build_info", "Always 1; which spheron-watch this is.");
+    let family = add(registry, IntGaugeVec::new(opts, &["version"])?)?;
+    family.get_metric_with_label_values(&[env!("CARGO_PKG_VERSION")])?.set(1);
+    Ok(())
 }
 
 /// Few values, whatever a server answers.

@@ -19,6 +19,9 @@ const KEPT: Duration = Duration::from_secs(30 * 86_400);
 /// Rows that one prune deletes at most, so that it holds the writer up for a moment only.
 const PRUNED_AT_ONCE: i64 = 500;
 
+/// Longer than any retry waits. What is due later than that was entered while the clock was ahead, and is due now.
+const RETRY_MAX: Duration = Duration::from_secs(13 * 3_600);
+
 /// One row per receiver. An event that was committed before is left as it is: stepping again tells nobody twice.
 pub fn enqueue(conn: &Connection, notice: &Notice, at: Time) -> Result<(), StoreError> {
     let body = serde_json::to_string(notice).map_err(|error| StoreError::Sqlite(error.to_string()))?;
@@ -46,14 +49,14 @@ pub fn claim(conn: &Connection, receiver: &str, now: Time) -> Result<Option<Outb
         "UPDATE outbox SET state = 1, claimed_at = ?2
          WHERE state = 0 AND seq = (
            SELECT seq FROM outbox AS o
-           WHERE o.receiver = ?1 AND o.state < 2 AND o.state = 0 AND o.next_at <= ?2
+           WHERE o.receiver = ?1 AND o.state < 2 AND o.state = 0 AND (o.next_at <= ?2 OR o.next_at > ?3)
              AND NOT EXISTS (SELECT 1 FROM outbox AS e
                WHERE e.receiver = o.receiver AND e.lane = o.lane AND e.seq < o.seq AND e.state < 2)
            ORDER BY o.seq LIMIT 1)
          RETURNING seq, receiver, attempts, created_at, (SELECT body FROM notice WHERE pk = notice)",
     )?;
     let row: Option<(i64, Arc<str>, u32, i64, String)> = claim
-        .query_row(params![receiver, now.millis()], |row| {
+        .query_row(params![receiver, now.millis(), now.plus(RETRY_MAX).millis()], |row| {
             Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?))
         })
         .optional()?;

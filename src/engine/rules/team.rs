@@ -15,12 +15,14 @@ pub fn balance(
     ground: &Ground<'_>,
     each: &mut dyn FnMut(Subject, Judgement),
 ) {
+    // What an earlier process saw may be long out of date: somebody may have topped up.
+    let heard = ground.snapshot.feeds.get(&Feed::Balance).is_some_and(|feed| feed.last_usable.is_some());
     for (id, team) in &ground.snapshot.teams {
         if !rule.matcher.matches_team(id.as_str(), &team.name) {
             continue;
         }
         let judgement = match team.balance {
-            Some(balance) if team.unknown_since.is_none() => {
+            Some(balance) if team.unknown_since.is_none() && heard => {
                 Judgement { keeps: balance < clear_above, ..Judgement::met_if(balance < below) }
             }
             Some(_) | None => Verdict::Unknown(Feed::Balance).into(),
