@@ -22,8 +22,8 @@ pub fn health(config: Option<&Path>, env: &Env) -> ExitCode {
     let Some(address) = settings.serve.listen else {
         return super::failed("`[serve] listen` is \"off\": there is no HTTP address to ask");
     };
-    let asked =
-        super::runtime().map(|runtime| runtime.block_on(tokio::time::timeout(DEADLINE, ask(address))));
+    let asked = super::runtime()
+        .map(|runtime| runtime.block_on(async { tokio::time::timeout(DEADLINE, ask(address)).await }));
     match asked {
         Ok(Ok(Ok(status))) if status.starts_with("HTTP/1.1 200") => {
             output::data("ok");

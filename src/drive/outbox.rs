@@ -18,6 +18,9 @@ use crate::{
 /// Longest sleep, so that a step of the wall clock is seen.
 const NAP: Duration = Duration::from_secs(60);
 
+/// How long to wait before a database that refused is asked again.
+const DATABASE_RETRY: Duration = Duration::from_secs(5);
+
 /// Something that a notice can be sent to.
 pub trait Deliver: Send + Sync {
     fn name(&self) -> &Arc<str>;
@@ -65,38 +68,40 @@ impl Pumps {
         loop {
             // Asked for before the look, so that a bell in between is not missed.
             let rung = self.bell.notified();
-            while !stop.is_cancelled()
-                && let Some(row) = self.claim(&receiver).await?
-            {
-                let delivery = if disabled { gone() } else { receiver.deliver(&row.notice).await };
-                disabled |= matches!(delivery, Delivery::Rejected { disable: true, .. });
-                self.settle(&receiver, &row, delivery).await?;
-            }
-            let due = match self.store.next_due(receiver.name().clone()).await {
-                Ok(due) => due,
+            let nap = match self.drain(&receiver, &mut disabled, &stop).await {
+                Ok(nap) => nap,
                 Err(error) if error.is_fatal() => return Err(error),
-                Err(_) => Some(self.clock.now().plus(Duration::from_secs(5))),
+                // A busy or full database is no reason to die: the rows are still there.
+                Err(error) => {
+                    tracing::error!(receiver = %receiver.name(), %error, "the outbox cannot be read; trying again in 5s");
+                    DATABASE_RETRY
+                }
             };
-            let nap = due.map_or(NAP, |due| due.since(self.clock.now()).min(NAP));
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return Ok(()),
                 () = rung => {}
-                () = self.clock.sleep(nap.max(Duration::from_millis(1))) => {}
+                () = self.clock.sleep(nap) => {}
             }
         }
     }
 
-    /// A busy or full database is no reason to die: the row is still there.
-    async fn claim(&self, receiver: &Arc<dyn Deliver>) -> Result<Option<OutboxRow>, StoreError> {
-        match self.store.claim(receiver.name().clone(), self.clock.now()).await {
-            Ok(row) => Ok(row),
-            Err(error) if error.is_fatal() => Err(error),
-            Err(error) => {
-                tracing::error!(receiver = %receiver.name(), %error, "outbox cannot be read; trying again in 5s");
-                Ok(None)
-            }
+    /// Sends what is due; says how long until something else is.
+    async fn drain(
+        &self,
+        receiver: &Arc<dyn Deliver>,
+        disabled: &mut bool,
+        stop: &CancellationToken,
+    ) -> Result<Duration, StoreError> {
+        while !stop.is_cancelled()
+            && let Some(row) = self.store.claim(receiver.name().clone(), self.clock.now()).await?
+        {
+            let delivery = if *disabled { gone() } else { receiver.deliver(&row.notice).await };
+            *disabled |= matches!(delivery, Delivery::Rejected { disable: true, .. });
+            self.settle(receiver, &row, delivery).await?;
         }
+        let due = self.store.next_due(receiver.name().clone()).await?;
+        Ok(due.map_or(NAP, |due| due.since(self.clock.now()).clamp(Duration::from_millis(1), NAP)))
     }
 
     async fn settle(
@@ -140,7 +145,7 @@ impl Pumps {
                 Err(error) if error.is_fatal() => return Err(error),
                 Err(error) => {
                     tracing::error!(%error, "a receipt cannot be entered; trying again in 5s");
-                    self.clock.sleep(Duration::from_secs(5)).await;
+                    self.clock.sleep(DATABASE_RETRY).await;
                 }
             }
         }
