@@ -18,7 +18,6 @@ pub struct Core {
     recorded: Arc<Snapshot>,
     engine: Engine,
     polls: Vec<PollRow>,
-    held: Vec<Held>,
     wake: Option<Wake>,
 }
 
@@ -26,7 +25,7 @@ impl Core {
     /// `snapshot` as the store remembers it; no feed has spoken in this process yet.
     pub fn new(snapshot: Snapshot, engine: Engine) -> Self {
         let recorded = Arc::new(snapshot.clone());
-        Self { snapshot, recorded, engine, polls: Vec::new(), held: Vec::new(), wake: None }
+        Self { snapshot, recorded, engine, polls: Vec::new(), wake: None }
     }
 
     pub fn snapshot(&self) -> &Snapshot {
@@ -37,9 +36,9 @@ impl Core {
         self.engine.rules()
     }
 
-    /// Every rule and subject that told nothing at the last step, with the reason.
-    pub fn held(&self) -> &[Held] {
-        &self.held
+    /// Every rule and subject that tells nothing now, with the reason.
+    pub fn held(&self, now: Time) -> Vec<Held> {
+        self.engine.held(&self.snapshot, now)
     }
 
     /// When to step again though nothing was observed.
@@ -89,7 +88,6 @@ impl Core {
         let decisions = self.engine.step(&self.snapshot, now);
         let changes = engine::changes(&self.recorded, &self.snapshot);
         self.recorded = Arc::new(self.snapshot.clone());
-        self.held = decisions.held;
         self.wake = decisions.wake;
         StepRecord {
             at: now,

@@ -338,7 +338,7 @@ impl Running {
             volumes = snapshot.volumes.len(),
             burn = %burn,
             firing = self.views.borrow().firing.len(),
-            held = self.core.held().len(),
+            held = self.core.held(self.clock.now()).len(),
             "summary"
         );
     }

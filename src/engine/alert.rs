@@ -41,7 +41,7 @@ pub struct Tell {
 pub struct Step {
     pub next: Move,
     pub tell: Option<Tell>,
-    /// Why nothing was told; `None` if something was.
+    /// Why nothing is told; `None` if something is.
     pub held: Option<HeldReason>,
     pub wake: Option<Time>,
 }

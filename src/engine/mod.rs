@@ -77,41 +77,55 @@ impl Engine {
         decisions
     }
 
+    /// Why every rule and subject that tells nothing now tells nothing; changes nothing.
+    pub fn held(&self, snapshot: &Snapshot, now: Time) -> Vec<Held> {
+        let mut held = Vec::new();
+        let ground = rules::Ground { snapshot, watched: &self.watched, now };
+        for rule in &self.rules {
+            let states = self.state.get(&rule.name);
+            rules::judge(rule, &ground, &mut |subject, judgement| {
+                let step = judged(rule, states.and_then(|states| states.get(&subject)), judgement, now);
+                held.extend(step.held.map(|reason| Held { rule: rule.name.clone(), subject, reason }));
+            });
+        }
+        held
+    }
+
     fn step_rule(&mut self, rule: &Rule, snapshot: &Snapshot, now: Time, decisions: &mut Decisions) {
         let states = self.state.entry(rule.name.clone()).or_default();
-        let mut unjudged: BTreeMap<Subject, AlertState> = states.clone();
-        let view = rules::Ground { snapshot, watched: &self.watched, now };
+        let ground = rules::Ground { snapshot, watched: &self.watched, now };
         let mut moves = Vec::new();
-        rules::judge(rule, &view, &mut |subject, judgement| {
-            let state = unjudged.remove(&subject);
-            let firing = state.as_ref().is_some_and(AlertState::is_firing);
-            let step = alert::advance(rule, state.as_ref(), judgement.verdict(firing), now);
+        let mut met_again = 0_usize;
+        rules::judge(rule, &ground, &mut |subject, judgement| {
+            let state = states.get(&subject);
+            met_again += usize::from(state.is_some());
             wake_at(decisions, judgement.looks_again(), now, "a threshold in time");
-            moves.push((subject, step));
+            let step = judged(rule, state, judgement, now);
+            wake_at(decisions, step.wake, now, "an alert's own time");
+            if step.next != Move::Stay || step.tell.is_some() {
+                moves.push((subject, step));
+            }
         });
         // A subject that nobody judges any more is gone: what fired for it has ceased, what it was told is forgotten.
-        for (subject, state) in unjudged {
-            moves.push((subject, alert::retire(&state)));
+        if met_again < states.len() {
+            let mut gone: BTreeMap<&Subject, &AlertState> = states.iter().collect();
+            rules::judge(rule, &ground, &mut |subject, _| {
+                gone.remove(&subject);
+            });
+            moves.extend(gone.into_iter().map(|(subject, state)| (subject.clone(), alert::retire(state))));
         }
         for (subject, step) in moves {
-            wake_at(decisions, step.wake, now, "an alert's own time");
+            let key = AlertKey { rule: rule.name.clone(), subject: subject.clone() };
             match step.next {
                 Move::Stay => {}
                 Move::To(state) => {
                     states.insert(subject.clone(), state.clone());
-                    decisions
-                        .alerts
-                        .push((AlertKey { rule: rule.name.clone(), subject: subject.clone() }, Some(state)));
+                    decisions.alerts.push((key, Some(state)));
                 }
                 Move::Forget => {
                     states.remove(&subject);
-                    decisions
-                        .alerts
-                        .push((AlertKey { rule: rule.name.clone(), subject: subject.clone() }, None));
+                    decisions.alerts.push((key, None));
                 }
-            }
-            if let Some(reason) = step.held {
-                decisions.held.push(Held { rule: rule.name.clone(), subject: subject.clone(), reason });
             }
             if let Some(tell) = step.tell {
                 decisions.notices.extend(notice(rule, subject, &tell, snapshot, now));
@@ -128,6 +142,11 @@ impl Engine {
             }
         }
     }
+}
+
+fn judged(rule: &Rule, state: Option<&AlertState>, judgement: rules::Judgement, now: Time) -> alert::Step {
+    let firing = state.is_some_and(AlertState::is_firing);
+    alert::advance(rule, state, judgement.verdict(firing), now)
 }
 
 fn wake_at(decisions: &mut Decisions, at: Option<Time>, now: Time, why: &'static str) {

@@ -117,7 +117,8 @@ impl Rig {
     }
 
     fn held(&mut self, now: Time) -> Vec<HeldReason> {
-        self.engine.step(&self.snapshot, now).held.into_iter().map(|held| held.reason).collect()
+        self.step(now);
+        self.engine.held(&self.snapshot, now).into_iter().map(|held| held.reason).collect()
     }
 }
 

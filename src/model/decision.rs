@@ -1,4 +1,4 @@
-//! What one step decided: what to tell, what not and why, when to look again, and the record that commits it.
+//! What one step decided: what to tell, when to look again, and the record that commits it; and why the rest tells nothing.
 //!
 //! It must never hold an effect: effects read committed rows.
 
@@ -12,8 +12,6 @@ pub struct Decisions {
     pub notices: Vec<Notice>,
     /// States that changed; `None` removes the row.
     pub alerts: Vec<(AlertKey, Option<AlertState>)>,
-    /// Every rule and subject that did not tell anything now, with the reason.
-    pub held: Vec<Held>,
     pub wake: Option<Wake>,
 }
 
@@ -24,6 +22,7 @@ pub struct Wake {
     pub why: &'static str,
 }
 
+/// A rule and a subject that tell nothing now, with the reason.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Held {
     pub rule: Arc<str>,

@@ -108,6 +108,10 @@ impl MatchKey {
 }
 
 impl Matcher {
+    pub fn is_everything(&self) -> bool {
+        self.globs.is_empty()
+    }
+
     /// `team_name` beside the id: a team may be matched by either.
     pub fn matches_deployment(&self, deployment: &Deployment, team_name: &str) -> bool {
         self.globs.iter().all(|(key, globs)| {
@@ -155,6 +159,9 @@ impl Glob {
 
     /// Linear in practice, quadratic at worst: it backtracks to the last `*` only.
     pub fn matches(&self, text: &str) -> bool {
+        if self.0 == ['*'] {
+            return true;
+        }
         let text: Vec<char> = text.chars().flat_map(char::to_lowercase).collect();
         let (mut p, mut t) = (0, 0);
         let mut star: Option<(usize, usize)> = None;

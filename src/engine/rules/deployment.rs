@@ -73,9 +73,8 @@ fn for_each(
 ) {
     for tracked in ground.snapshot.deployments.values() {
         let deployment = &tracked.deployment;
-        let team = ground.snapshot.teams.get(&deployment.team);
-        let team_name = team.map_or("", |team| &team.name);
-        if rule.matcher.matches_deployment(deployment, team_name) {
+        let team_name = || ground.snapshot.teams.get(&deployment.team).map_or("", |team| &*team.name);
+        if rule.matcher.is_everything() || rule.matcher.matches_deployment(deployment, team_name()) {
             let subject =
                 Subject::Deployment { id: deployment.id.clone(), created_at: deployment.created_at };
             each(subject, judge(tracked));
