@@ -2,8 +2,8 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use super::*;
 use crate::model::{
-    Balance, Change, Deployment, DeploymentId, Facts, Failure, FailureKind, Feed, HeldReason, InstanceType,
-    Listing, Observation, Presence, Route, RuleKind, Scope, Status, TeamId, Unreadable, Usd,
+    Balance, Change, Deployment, DeploymentId, Facts, Failure, FailureKind, Feed, FeedHealth, HeldReason,
+    InstanceType, Listing, Observation, Presence, Route, RuleKind, Scope, Status, TeamId, Unreadable, Usd,
 };
 
 const T0: Time = Time::from_secs(1_800_000_000);
@@ -429,6 +429,34 @@ fn blind_counts_three_effective_intervals_when_they_are_longer() {
     }
     assert_eq!(rig.step(after(30)), told(&[]));
     assert_eq!(rig.step(after(31)).len(), 1);
+}
+
+#[test]
+fn fault_09_blindness_ends_when_both_are_read_again_and_not_by_a_restart_a_wakening_or_a_longer_interval() {
+    let blind = rule("blind", RuleKind::Blind { longer_than: MINUTE * 5 });
+    let mut rig = Rig::new(vec![blind.clone()]);
+    rig.list(T0, Vec::new()).step(T0);
+    rig.fail(Feed::Balance, after(6), FailureKind::Server).fail(
+        Feed::Deployments,
+        after(6),
+        FailureKind::Server,
+    );
+    assert_eq!(rig.step(after(6)).len(), 1);
+    rig.snapshot.feeds.get_mut(&Feed::Balance).unwrap().interval = HOUR;
+    rig.snapshot.feeds.get_mut(&Feed::Deployments).unwrap().interval = HOUR;
+    assert_eq!(rig.step(after(7)), told(&[]), "the governor stretched the schedule");
+    for health in rig.snapshot.feeds.values_mut() {
+        *health = FeedHealth { watched_since: after(8), ..health.clone() };
+    }
+    assert_eq!(rig.step(after(8)), told(&[]), "the machine woke up");
+    let state = rig.engine.firing().into_iter().map(|(key, (state, _))| (key, state)).collect();
+    rig.engine = Engine::new(vec![blind], vec![Glob::new("*")], state);
+    for feed in [Feed::Balance, Feed::Deployments] {
+        rig.snapshot.feeds.insert(feed, FeedHealth::new(MINUTE, after(9)));
+    }
+    assert_eq!(rig.step(after(9)), told(&[]), "another process over the same store");
+    assert_eq!(rig.balance(after(10), 5_000).step(after(10)), told(&[]), "the list is still missing");
+    assert_eq!(rig.list(after(11), Vec::new()).step(after(11)).len(), 1, "both were read: it resolves");
 }
 
 #[test]

@@ -13,13 +13,23 @@ use crate::{
 /// The feeds without which the watcher is blind.
 pub const VITAL: [Feed; 2] = [Feed::Balance, Feed::Deployments];
 
-/// No usable poll of a vital feed for max(`longer_than`, 3 effective intervals).
+/// No usable poll of a vital feed for max(`longer_than`, 3 effective intervals). Over when both have been read again: neither a
+/// restart nor a longer interval ends it.
 pub fn blind(longer_than: Duration, ground: &Ground<'_>) -> Judgement {
-    let feeds = || VITAL.iter().filter_map(|feed| ground.snapshot.feeds.get(feed));
-    let Some(deadline) = feeds().map(|health| blind_from(health, longer_than)).min() else {
+    let feeds =
+        || VITAL.iter().filter_map(|feed| ground.snapshot.feeds.get(feed).map(|health| (*feed, health)));
+    let Some(deadline) = feeds().map(|(_, health)| blind_from(health, longer_than)).min() else {
         return Verdict::Unknown(Feed::Balance).into();
     };
-    Judgement::met_if(ground.now > deadline).at(deadline.plus(Duration::from_millis(1)))
+    let read = |health: &FeedHealth| {
+        health.failures_in_row == 0 && health.last_usable.is_some_and(|last| last >= health.watched_since)
+    };
+    let verdict = match feeds().find(|(_, health)| !read(health)) {
+        _ if ground.now > deadline => Verdict::Met,
+        Some((feed, _)) => Verdict::Unknown(feed),
+        None => Verdict::NotMet,
+    };
+    Judgement::from(verdict).at(deadline.plus(Duration::from_millis(1)))
 }
 
 /// When a feed counts as late if nothing comes before.
