@@ -114,7 +114,7 @@ async fn show(args: &DemoArgs, colors: Colors) -> anyhow::Result<()> {
     stop.cancel();
     let _ = tokio::join!(api, hook);
     ran?;
-    output::data(&colors.dim("The end. The same on your account: see \"Install\" in README.md."));
+    output::data(&colors.dim("The end. The same on your account: see \"Run it\" in README.md."));
     Ok(())
 }
 

@@ -1,0 +1,16 @@
+//! The real program, with real sockets on loopback, against the simulated account: from its start to its end, killed amid
+//! its work, misconfigured, reloaded, and searched for secrets.
+//!
+//! It must never need a network beyond loopback, nor leave a process behind.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test may panic"
+)]
+
+#[path = "daemon/commands.rs"]
+mod commands;
+#[path = "daemon/lab.rs"]
+mod lab;
