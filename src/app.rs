@@ -2,10 +2,7 @@
 //!
 //! It must never decide what the parts do; it constructs them, hands them to each other, and ends them in order.
 
-use std::{
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{path::Path, sync::Arc};
 
 use tokio::{
     net::TcpListener,
@@ -22,7 +19,7 @@ use crate::{
     serve::{self, SelfMetrics, ServeError, ServeOptions},
     signals,
     spheron::{Client, HttpOptions, HttpTransport},
-    store::{OpenError, Store},
+    store::{OpenError, Recovered, Store},
 };
 
 mod parts;
@@ -36,7 +33,9 @@ pub struct Wiring {
     pub clock: Clock,
     pub api: HttpOptions,
     pub calls_per_15m: Option<u32>,
-    pub store_path: PathBuf,
+    /// Open already: a second daemon on the same state has to hear that, not that the address is taken.
+    pub store: Store,
+    pub recovered: Recovered,
     pub rules: Vec<Rule>,
     pub watched: Vec<Glob>,
     pub cadence: Cadence,
@@ -74,7 +73,8 @@ impl AppError {
     /// Whether a restart is of no use until somebody changes something.
     pub fn is_permanent(&self) -> bool {
         match self {
-            Self::Config(_) | Self::Open(_) => true,
+            Self::Config(_) => true,
+            Self::Open(error) => error.is_permanent(),
             Self::Listen { .. }
             | Self::Signals(_)
             | Self::Metrics(_)
@@ -91,10 +91,11 @@ pub async fn daemon(config: Option<&Path>, env: &Env) -> Result<(), AppError> {
     let settings = load(config, env)?;
     let api_key = find_key(&settings, env)?;
     let receivers = receivers(&settings, env, &clock)?;
+    make_state_folder(&settings.store.path, env)?;
+    let (store, recovered) = Store::open(&settings.store.path)?;
     let listener = listen(&settings).await?;
     let signals = signals::listen().map_err(AppError::Signals)?;
     let stop = CancellationToken::new();
-    make_state_folder(&settings.store.path, env)?;
     let (orders, control) = mpsc::channel(1);
     let metrics = Arc::new(SelfMetrics::new()?);
     declare(&metrics, &settings.rules, &receivers);
@@ -119,7 +120,8 @@ pub async fn daemon(config: Option<&Path>, env: &Env) -> Result<(), AppError> {
     let wiring = Wiring {
         api: transport_options(&settings, api_key, clock.clone()),
         calls_per_15m: settings.collect.calls_per_15m,
-        store_path: settings.store.path.clone(),
+        store,
+        recovered,
         cadence: cadence(&settings),
         rules: settings.rules,
         watched: settings.account.teams,
@@ -183,7 +185,7 @@ async fn listen(settings: &Settings) -> Result<Option<TcpListener>, AppError> {
 pub async fn run(wiring: Wiring, stop: CancellationToken) -> Result<(), AppError> {
     let api = HttpTransport::new(wiring.api).map_err(|error| AppError::Config(error.to_string()))?;
     let metrics = wiring.metrics;
-    let (store, recovered) = Store::open(&wiring.store_path)?;
+    let (store, recovered) = (wiring.store, wiring.recovered);
     let (views, watchers) = watch::channel(Arc::new(View::default()));
     let serve_stop = CancellationToken::new();
     let served = wiring.listener.map(|listener| {

@@ -14,3 +14,5 @@
 mod commands;
 #[path = "daemon/lab.rs"]
 mod lab;
+#[path = "daemon/refuse.rs"]
+mod refuse;

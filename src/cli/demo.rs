@@ -34,6 +34,7 @@ use crate::{
     serve::{SelfMetrics, ServeOptions},
     signals::{self, Signal},
     sim::{self, script},
+    store::Store,
 };
 
 #[derive(Debug, clap::Args)]
@@ -92,6 +93,7 @@ async fn show(args: &DemoArgs, colors: Colors) -> anyhow::Result<()> {
             *receiver = Arc::new(Mailbox { name: MAIL.into(), clock: clock.clone(), start, colors });
         }
     }
+    let (store, recovered) = Store::open(&settings.store.path)?;
     let (_orders, control) = mpsc::channel(1);
     let metrics = Arc::new(SelfMetrics::new()?);
     app::declare(&metrics, &settings.rules, &receivers);
@@ -99,7 +101,8 @@ async fn show(args: &DemoArgs, colors: Colors) -> anyhow::Result<()> {
         clock: clock.clone(),
         api: app::transport_options(&settings, sim::KEY.to_owned().into(), clock.clone()),
         calls_per_15m: settings.collect.calls_per_15m,
-        store_path: settings.store.path.clone(),
+        store,
+        recovered,
         cadence: app::cadence(&settings),
         rules: settings.rules,
         watched: settings.account.teams,

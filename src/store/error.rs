@@ -50,6 +50,21 @@ pub enum OpenError {
 }
 
 impl OpenError {
+    /// Whether it stays so until a person does something. What the system refused may pass: a full disk, a lack of descriptors.
+    pub fn is_permanent(&self) -> bool {
+        match self {
+            Self::InUse { .. }
+            | Self::Foreign { .. }
+            | Self::Newer { .. }
+            | Self::Older { .. }
+            | Self::Corrupt { .. }
+            | Self::ReadOnly { .. }
+            | Self::NoFolder { .. }
+            | Self::Missing { .. } => true,
+            Self::Io { .. } | Self::Backup { .. } | Self::Store { .. } => false,
+        }
+    }
+
     /// What the system said of the database or a file beside it.
     pub(super) fn io(path: &Path, source: io::Error) -> Self {
         if source.kind() == io::ErrorKind::ReadOnlyFilesystem {
