@@ -12,7 +12,20 @@
 
 #[path = "daemon/commands.rs"]
 mod commands;
+#[path = "daemon/kill.rs"]
+mod kill;
 #[path = "daemon/lab.rs"]
 mod lab;
 #[path = "daemon/refuse.rs"]
 mod refuse;
+#[path = "daemon/reload.rs"]
+mod reload;
+#[path = "daemon/run.rs"]
+mod run;
+#[path = "daemon/secrets.rs"]
+mod secrets;
+#[path = "notify/smtp.rs"]
+#[allow(dead_code, reason = "the mail tests use the rest")]
+mod smtp;
+#[path = "daemon/supervised.rs"]
+mod supervised;

@@ -1,0 +1,83 @@
+//! SIGHUP: the new configuration in force at once, or the old one and an alert that says so.
+
+use rustix::process::Signal;
+use spheron_watch::{model::Usd, sim::Event};
+
+use crate::lab::{Hook, Lab, until};
+
+const RELOADED: &str = "spheron_watch_config_last_reload_successful";
+
+fn reload_ok(daemon: &crate::lab::Daemon) -> Option<f64> {
+    daemon.metric(RELOADED).into_values().next()
+}
+
+#[test]
+fn fault_53_after_a_bad_reload_the_old_configuration_stays_and_an_alert_says_so() {
+    let lab = Lab::new(|world, _| {
+        world.add_team("research", "owner", Usd::from_cents(20_000));
+    });
+    let hook = Hook::new();
+    let config = lab.config(&[("hook", &hook)], "");
+    let good = std::fs::read_to_string(&config).unwrap();
+    let mut daemon = lab.start();
+    daemon.wait_until_ready();
+    assert_eq!(reload_ok(&daemon), Some(1.0));
+
+    lab.file("config.toml", &format!("{good}\n[colect]\n"));
+    daemon.reload();
+    let sent = hook.wait_for("config-invalid", "alert.firing");
+    assert!(sent.body["data"]["reason"].as_str().unwrap().contains("config.toml:"), "{}", sent.body);
+    until("the metric says no", || (reload_ok(&daemon) == Some(0.0)).then_some(()));
+    assert!(daemon.log().contains("the old one stays in force"), "{}", daemon.log());
+    assert!(daemon.is_alive() && daemon.is_ready());
+
+    let rule = "[[rule]]\nname = \"rich\"\nkind = \"balance\"\nbelow = 5000.0\nseverity = \"warning\"\n";
+    lab.file("config.toml", &format!("{good}\n{rule}"));
+    daemon.reload();
+    hook.wait_for("config-invalid", "alert.resolved");
+    hook.wait_for("rich", "alert.firing");
+    until("the metric says yes", || (reload_ok(&daemon) == Some(1.0)).then_some(()));
+}
+
+#[test]
+fn a_storm_of_reloads_is_survived_and_what_was_due_is_told_once() {
+    let lab = Lab::quiet();
+    let hook = Hook::new();
+    lab.config(&[("hook", &hook)], "");
+    let mut daemon = lab.start();
+    daemon.wait_until_ready();
+    lab.happens(Event::RevokeKey);
+    for _ in 0..20 {
+        daemon.signal(Signal::HUP);
+    }
+    hook.wait_for("key-rejected", "alert.firing");
+    assert!(daemon.is_alive(), "{}", daemon.log());
+    assert_eq!(daemon.terminate().code(), Some(0), "{}", daemon.log());
+    let told: Vec<String> =
+        hook.sent().iter().map(|sent| format!("{} {} {}", sent.rule(), sent.what(), sent.id)).collect();
+    assert_eq!(told.len(), 1, "{told:#?}\n{}", daemon.log());
+}
+
+#[test]
+fn a_receiver_that_a_reload_adds_hears_what_comes_after() {
+    let lab = Lab::quiet();
+    let (old, new) = (Hook::new(), Hook::new());
+    lab.config(&[("old", &old)], "");
+    let mut daemon = lab.start();
+    daemon.wait_until_ready();
+    lab.config(&[("old", &old), ("new", &new)], "");
+    lab.happens(Event::RevokeKey);
+    daemon.reload();
+    let sent = new.wait_for("key-rejected", "alert.firing");
+    assert_eq!(old.wait_for("key-rejected", "alert.firing").id, sent.id, "one event, one id");
+}
+
+#[test]
+fn a_summary_is_logged_on_usr1() {
+    let lab = Lab::quiet();
+    let mut daemon = lab.start();
+    daemon.wait_until_ready();
+    daemon.signal(Signal::USR1);
+    until("the summary", || daemon.log().contains("summary").then_some(()));
+    assert!(daemon.log().contains("teams=1"), "{}", daemon.log());
+}
