@@ -117,31 +117,31 @@ impl Pumps {
         let Receipt::Dead { why } = &receipt else {
             return self.insist(|| self.store.settle(row.seq, receipt.clone(), now)).await;
         };
-        let heir = self.heir(name);
-        let told = heir.as_deref().unwrap_or("nobody");
+        let heirs = self.heirs(name);
+        let heir = self.insist(|| self.store.bury(row.seq, why.clone(), heirs.clone(), now)).await?;
+        let told = heir.as_deref().unwrap_or("nobody who does not know it");
         tracing::error!(receiver = %name, id = %row.notice.id, told_instead = told, "dead letter: {why}");
-        self.insist(|| self.store.bury(row.seq, why.clone(), heir.clone(), now)).await?;
         self.bell.notify_waiters();
         Ok(())
     }
 
-    /// Who hears what this receiver could not take: the first other one, the log at the end. The log has no heir.
-    fn heir(&self, name: &Arc<str>) -> Option<Arc<str>> {
+    /// Who may hear what this receiver could not take: the other ones in order, the log at the end. The log has no heirs.
+    fn heirs(&self, name: &Arc<str>) -> Vec<Arc<str>> {
         if &**name == LOG {
-            return None;
+            return Vec::new();
         }
-        let other = self.names.iter().find(|other| *other != name && &***other != LOG);
-        Some(other.cloned().unwrap_or_else(|| LOG.into()))
+        let others = self.names.iter().filter(|other| *other != name && &***other != LOG);
+        others.cloned().chain([LOG.into()]).collect()
     }
 
     /// A receipt is entered, however long the database is busy: losing it would send again.
-    async fn insist<F>(&self, mut write: impl FnMut() -> F) -> Result<(), StoreError>
+    async fn insist<T, F>(&self, mut write: impl FnMut() -> F) -> Result<T, StoreError>
     where
-        F: Future<Output = Result<(), StoreError>>,
+        F: Future<Output = Result<T, StoreError>>,
     {
         loop {
             match write().await {
-                Ok(()) => return Ok(()),
+                Ok(written) => return Ok(written),
                 Err(error) if error.is_fatal() => return Err(error),
                 Err(error) => {
                     tracing::error!(%error, "a receipt cannot be entered; trying again in 5s");

@@ -104,11 +104,18 @@ impl Db {
         self.write(|conn| outbox::settle(conn, seq, receipt, now))
     }
 
-    /// A dead letter: the row ends, and its notice goes to another receiver, in one transaction.
-    pub fn bury(&mut self, seq: i64, why: String, heir: Option<&str>, now: Time) -> Result<(), StoreError> {
+    /// A dead letter: the row ends, and unless another of `heirs` has the notice, the first that never had it gets it, in one
+    /// transaction. The last of them is the last resort. Says who it was.
+    pub fn bury(
+        &mut self,
+        seq: i64,
+        why: String,
+        heirs: &[Arc<str>],
+        now: Time,
+    ) -> Result<Option<Arc<str>>, StoreError> {
         self.write(|conn| {
             outbox::settle(conn, seq, &Receipt::Dead { why: why.clone() }, now)?;
-            heir.map_or(Ok(()), |heir| outbox::hand_on(conn, seq, heir, now))
+            outbox::hand_on(conn, seq, heirs, now)
         })
     }
 

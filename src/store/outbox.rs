@@ -89,14 +89,34 @@ pub fn settle(conn: &Connection, seq: i64, receipt: &Receipt, now: Time) -> Resu
     Ok(())
 }
 
-/// Puts the notice of a row into another receiver's lane too, unless it was there already.
-pub fn hand_on(conn: &Connection, seq: i64, heir: &str, now: Time) -> Result<(), StoreError> {
+/// Puts the notice of a row into the lane of the first heir that never had it, unless one has it and has not failed. The last
+/// heir is the last resort: that it has the notice tells nobody else.
+pub fn hand_on(
+    conn: &Connection,
+    seq: i64,
+    heirs: &[Arc<str>],
+    now: Time,
+) -> Result<Option<Arc<str>>, StoreError> {
+    let mut state_of = conn.prepare_cached(
+        "SELECT state FROM outbox WHERE receiver = ?2 AND notice = (SELECT notice FROM outbox WHERE seq = ?1)",
+    )?;
+    let mut heir = None;
+    for (nth, name) in heirs.iter().enumerate() {
+        let state: Option<i64> = state_of.query_row(params![seq, name], |row| row.get(0)).optional()?;
+        match state {
+            None => heir = heir.or(Some(name)),
+            Some(DEAD) => {}
+            Some(_) if nth + 1 == heirs.len() => {}
+            Some(_) => return Ok(None),
+        }
+    }
+    let Some(heir) = heir else { return Ok(None) };
     conn.prepare_cached(
-        "INSERT OR IGNORE INTO outbox (notice, receiver, lane, state, attempts, created_at, next_at)
+        "INSERT INTO outbox (notice, receiver, lane, state, attempts, created_at, next_at)
          SELECT notice, ?2, lane, 0, 0, ?3, ?3 FROM outbox WHERE seq = ?1",
     )?
     .execute(params![seq, heir, now.millis()])?;
-    Ok(())
+    Ok(Some(heir.clone()))
 }
 
 /// Gives a claim back without an attempt: its claimer is gone.

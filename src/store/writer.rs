@@ -71,10 +71,10 @@ impl Store {
         &self,
         seq: i64,
         why: String,
-        heir: Option<Arc<str>>,
+        heirs: Vec<Arc<str>>,
         now: Time,
-    ) -> Result<(), StoreError> {
-        self.call(move |db| db.bury(seq, why, heir.as_deref(), now)).await
+    ) -> Result<Option<Arc<str>>, StoreError> {
+        self.call(move |db| db.bury(seq, why, &heirs, now)).await
     }
 
     pub async fn release(&self, seq: i64) -> Result<(), StoreError> {

@@ -1,0 +1,454 @@
+//! The outbox pumps with a real database and real webhooks, on a clock that runs fast: what receivers that fail, die, leave
+//! or come late get of what was committed.
+//!
+//! It must never need a network beyond loopback.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test may panic"
+)]
+
+#[path = "notify/http.rs"]
+#[allow(dead_code, reason = "the webhook tests use the rest")]
+mod http;
+
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use http::{Answer, Hook, hook, status};
+use rusqlite::Connection;
+use spheron_watch::{
+    clock::Clock,
+    drive::{LOG, outbox::Pumps},
+    model::{
+        AlertKey, Delivery, EventId, NoMeter, Notice, Severity, StepRecord, Subject, TeamId, Time, Transition,
+    },
+    notify::{Receiver, ReceiverKind, ReceiverSpec},
+    store::{Options, Store, StoreError},
+};
+use tokio::{
+    sync::{Notify, Semaphore},
+    task::JoinSet,
+};
+use tokio_util::sync::CancellationToken;
+
+const SOON: Duration = Duration::from_secs(30);
+
+/// A team's alert that fires, reminds or resolves. Its id follows from the rest.
+fn notice(team: &str, transition: Transition, at: Time, receivers: &[&str]) -> Notice {
+    let key = AlertKey { rule: "low-balance".into(), subject: Subject::Team { id: TeamId::new(team) } };
+    Notice {
+        id: EventId::derive(&key, Time::from_secs(1), transition, 0),
+        key,
+        kind: "balance".into(),
+        transition,
+        severity: Severity::Critical,
+        title: format!("low balance: {team} has $8.20 left"),
+        reason: String::new(),
+        advice: String::new(),
+        details: Vec::new(),
+        since: Time::from_secs(1),
+        at,
+        receivers: receivers.iter().map(|&name| name.into()).collect(),
+    }
+}
+
+/// A receiver that answers from a script, then delivers; and one that waits to be let go.
+struct Scripted {
+    name: Arc<str>,
+    script: Mutex<Vec<Delivery>>,
+    taken: Arc<Mutex<Vec<EventId>>>,
+    gate: Option<Arc<Semaphore>>,
+}
+
+impl spheron_watch::drive::Deliver for Scripted {
+    fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+    fn deliver<'a>(
+        &'a self,
+        notice: &'a Notice,
+    ) -> std::pin::Pin<Box<dyn Future<Output = Delivery> + Send + 'a>> {
+        self.taken.lock().unwrap().push(notice.id.clone());
+        let scripted = self.script.lock().unwrap().pop();
+        Box::pin(async move {
+            if let Some(gate) = &self.gate {
+                gate.acquire().await.unwrap().forget();
+            }
+            scripted.unwrap_or(Delivery::Delivered { detail: "taken".into() })
+        })
+    }
+}
+
+struct Rig {
+    clock: Clock,
+    store: Store,
+    bell: Arc<Notify>,
+    names: Vec<Arc<str>>,
+    receivers: Vec<Arc<dyn spheron_watch::drive::Deliver>>,
+    pumps: JoinSet<Result<(), StoreError>>,
+    stop: CancellationToken,
+    path: PathBuf,
+    _dir: tempfile::TempDir,
+}
+
+impl Rig {
+    /// At `speed`, with a database on disk that waits this long for a lock.
+    fn new(speed: u32, busy_timeout: Duration) -> Self {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("watch.db");
+        let (store, _) = Store::open_with(&path, &Options { busy_timeout }).unwrap();
+        Self {
+            clock: Clock::scaled(speed),
+            store,
+            bell: Arc::new(Notify::new()),
+            names: Vec::new(),
+            receivers: Vec::new(),
+            pumps: JoinSet::new(),
+            stop: CancellationToken::new(),
+            path,
+            _dir: dir,
+        }
+    }
+
+    fn webhook(&mut self, name: &str, hook: &Hook) {
+        let kind = ReceiverKind::Webhook { url: hook.url.clone().into(), secret: None };
+        let spec = ReceiverSpec { name: name.into(), kind };
+        self.receiver(Arc::new(Receiver::build(spec, self.clock.clone()).unwrap()));
+    }
+
+    fn scripted(
+        &mut self,
+        name: &str,
+        script: Vec<Delivery>,
+        gate: Option<Arc<Semaphore>>,
+    ) -> Arc<Mutex<Vec<EventId>>> {
+        let taken = Arc::new(Mutex::new(Vec::new()));
+        let script = Mutex::new(script.into_iter().rev().collect());
+        self.receiver(Arc::new(Scripted { name: name.into(), script, taken: taken.clone(), gate }));
+        taken
+    }
+
+    fn receiver(&mut self, receiver: Arc<dyn spheron_watch::drive::Deliver>) {
+        self.names.push(receiver.name().clone());
+        self.receivers.push(receiver);
+    }
+
+    fn start(&mut self) {
+        let pumps = Pumps {
+            store: self.store.clone(),
+            clock: self.clock.clone(),
+            meter: Arc::new(NoMeter),
+            bell: self.bell.clone(),
+            names: Arc::new(self.names.clone()),
+        };
+        for receiver in self.receivers.drain(..) {
+            self.pumps.spawn(pumps.clone().run(receiver, self.stop.clone()));
+        }
+    }
+
+    async fn commit(&self, notices: Vec<Notice>) {
+        let record = StepRecord { at: self.clock.now(), notices, ..StepRecord::default() };
+        self.store.commit(Arc::new(record)).await.unwrap();
+        self.bell.notify_waiters();
+    }
+
+    fn now(&self) -> Time {
+        self.clock.now()
+    }
+
+    /// Until nothing waits at anybody.
+    async fn empty(&self) {
+        self.until("the outbox to be empty", async || self.store.outbox().await.unwrap().is_empty()).await;
+    }
+
+    async fn until(&self, what: &str, mut holds: impl AsyncFnMut() -> bool) {
+        let wait = async {
+            while !holds().await {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(SOON, wait).await.unwrap_or_else(|_| panic!("not within {SOON:?}: {what}"));
+    }
+
+    /// How each row ended, by receiver and title: 2 delivered, 3 dead; and its attempts.
+    fn ends(&self) -> BTreeMap<(String, String), (i64, i64)> {
+        let conn = Connection::open(&self.path).unwrap();
+        let mut select = conn
+            .prepare(
+                "SELECT receiver, body ->> 'title', state, attempts FROM outbox JOIN notice ON pk = notice",
+            )
+            .unwrap();
+        let rows =
+            select.query_map([], |row| Ok(((row.get(0)?, row.get(1)?), (row.get(2)?, row.get(3)?)))).unwrap();
+        rows.collect::<Result<_, _>>().unwrap()
+    }
+
+    fn end(&self, receiver: &str, team: &str) -> Option<(i64, i64)> {
+        self.ends().get(&(receiver.to_owned(), format!("low balance: {team} has $8.20 left"))).copied()
+    }
+
+    async fn finish(mut self) -> Vec<Result<(), StoreError>> {
+        self.stop.cancel();
+        let mut ends = Vec::new();
+        while let Some(end) = tokio::time::timeout(SOON, self.pumps.join_next()).await.expect("pumps end") {
+            ends.push(end.unwrap());
+        }
+        self.store.close().await;
+        ends
+    }
+}
+
+fn ids(hook: &Hook) -> Vec<String> {
+    hook.requests().iter().map(|request| request.headers["webhook-id"].clone()).collect()
+}
+
+const DELIVERED: i64 = 2;
+const DEAD: i64 = 3;
+const PATIENT: Duration = Duration::from_secs(5);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_webhook_that_answers_500_five_times_gets_its_alert_once_it_recovers_and_the_others_theirs_once() {
+    let broken: Vec<Answer> = (0..5).map(|_| status(500, "", "")).chain([status(200, "", "")]).collect();
+    let (recovering, healthy) = (hook("/a", broken).await, hook("/b", vec![status(204, "", "")]).await);
+    let mut rig = Rig::new(3_600, PATIENT);
+    rig.webhook("recovering", &recovering);
+    rig.webhook("healthy", &healthy);
+    rig.start();
+    let begin = rig.now();
+    rig.commit(vec![notice("t", Transition::Firing, begin, &["recovering", "healthy"])]).await;
+    rig.until("the healthy one", async || healthy.requests().len() == 1).await;
+    rig.empty().await;
+    let took = rig.now().since(begin);
+
+    let sent = ids(&recovering);
+    assert_eq!(sent.len(), 6);
+    assert!(sent.iter().all(|id| *id == sent[0]), "{sent:?}");
+    let bodies: Vec<String> = recovering.requests().into_iter().map(|request| request.body).collect();
+    assert!(bodies.iter().all(|body| *body == bodies[0]));
+    assert_eq!(ids(&healthy), [sent[0].clone()], "exactly once, under the same id");
+    assert_eq!(rig.end("recovering", "t"), Some((DELIVERED, 6)));
+    assert_eq!(rig.end("healthy", "t"), Some((DELIVERED, 1)));
+    // 5 s, 30 s, 2 m, 10 m and 30 m, with jitter: not in a burst.
+    assert!(took >= Duration::from_secs(20 * 60), "{took:?}");
+    assert!(rig.finish().await.iter().all(Result::is_ok));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn fault_60_a_dead_letter_goes_to_another_receiver_and_never_back_to_who_has_it() {
+    let refusing = hook("/a", vec![status(404, "", "")]).await;
+    let (living, third) =
+        (hook("/b", vec![status(200, "", "")]).await, hook("/c", vec![status(200, "", "")]).await);
+    let mut rig = Rig::new(3_600, PATIENT);
+    rig.webhook("refusing", &refusing);
+    rig.webhook("living", &living);
+    rig.webhook("third", &third);
+    rig.start();
+    let now = rig.now();
+    rig.commit(vec![
+        notice("alone", Transition::Firing, now, &["refusing"]),
+        notice("both", Transition::Firing, now, &["refusing", "living"]),
+    ])
+    .await;
+    rig.until("both letters to die", async || refusing.requests().len() == 2).await;
+    rig.empty().await;
+    assert_eq!(rig.end("refusing", "alone"), Some((DEAD, 1)));
+    assert_eq!(rig.end("living", "alone"), Some((DELIVERED, 1)), "the first other one is told instead");
+    let told = ids(&living);
+    assert_eq!(told.len(), 2, "what it had already is not sent again: {told:?}");
+    assert!(third.requests().is_empty(), "one heir is enough");
+    assert!(rig.finish().await.iter().all(Result::is_ok));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn fault_58_a_receiver_that_answers_410_is_sent_nothing_more_and_another_is_told() {
+    let gone = hook("/a", vec![status(410, "", "")]).await;
+    let living = hook("/b", vec![status(200, "", "")]).await;
+    let mut rig = Rig::new(3_600, PATIENT);
+    rig.webhook("gone", &gone);
+    rig.webhook("living", &living);
+    rig.start();
+    for team in ["a", "b", "c"] {
+        rig.commit(vec![notice(team, Transition::Firing, rig.now(), &["gone"])]).await;
+        rig.until(team, async || rig.end("living", team) == Some((DELIVERED, 1))).await;
+    }
+    assert_eq!(gone.requests().len(), 1, "disabled");
+    assert_eq!(living.requests().len(), 3, "all three were told to another");
+    assert!(rig.finish().await.iter().all(Result::is_ok));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn when_every_receiver_is_dead_the_log_has_it() {
+    let (a, b) = (hook("/a", vec![status(400, "", "")]).await, hook("/b", vec![status(403, "", "")]).await);
+    let mut rig = Rig::new(3_600, PATIENT);
+    rig.webhook("a", &a);
+    rig.webhook("b", &b);
+    let logged = rig.scripted(LOG, Vec::new(), None);
+    rig.start();
+    rig.commit(vec![notice("t", Transition::Firing, rig.now(), &["a"])]).await;
+    rig.until("the log", async || rig.end(LOG, "t") == Some((DELIVERED, 1))).await;
+    assert_eq!((rig.end("a", "t"), rig.end("b", "t")), (Some((DEAD, 1)), Some((DEAD, 1))));
+    assert_eq!((a.requests().len(), b.requests().len()), (1, 1), "it does not go round in circles");
+    assert_eq!(logged.lock().unwrap().len(), 1);
+    assert!(rig.finish().await.iter().all(Result::is_ok));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_dead_receivers_do_not_pass_a_letter_between_them_while_a_third_lives() {
+    let (a, b) = (hook("/a", vec![status(400, "", "")]).await, hook("/b", vec![status(403, "", "")]).await);
+    let living = hook("/c", vec![status(200, "", "")]).await;
+    let mut rig = Rig::new(3_600, PATIENT);
+    rig.webhook("a", &a);
+    rig.webhook("b", &b);
+    rig.webhook("living", &living);
+    let logged = rig.scripted(LOG, Vec::new(), None);
+    rig.start();
+    // That the log has it tells no person.
+    rig.commit(vec![notice("t", Transition::Firing, rig.now(), &["b", LOG])]).await;
+    rig.until("the third", async || rig.end("living", "t") == Some((DELIVERED, 1))).await;
+    rig.empty().await;
+    assert_eq!((a.requests().len(), b.requests().len(), living.requests().len()), (1, 1, 1));
+    assert_eq!(logged.lock().unwrap().len(), 1);
+    assert!(rig.finish().await.iter().all(Result::is_ok));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn fault_63_resolved_waits_for_firing_and_other_subjects_do_not_wait() {
+    let slow =
+        hook("/a", vec![status(500, "", ""), status(200, "", ""), status(200, "", ""), status(200, "", "")])
+            .await;
+    let mut rig = Rig::new(600, PATIENT);
+    rig.webhook("slow", &slow);
+    rig.start();
+    let now = rig.now();
+    rig.commit(vec![notice("t", Transition::Firing, now, &["slow"])]).await;
+    rig.until("the first attempt", async || !slow.requests().is_empty()).await;
+    rig.commit(vec![
+        notice("t", Transition::Resolved, now, &["slow"]),
+        notice("other", Transition::Firing, now, &["slow"]),
+    ])
+    .await;
+    rig.empty().await;
+    let sent: Vec<(String, String)> = slow
+        .requests()
+        .iter()
+        .map(|request| {
+            let body: serde_json::Value = serde_json::from_str(&request.body).unwrap();
+            let text = |pointer: &str| body.pointer(pointer).unwrap().as_str().unwrap().to_owned();
+            (text("/data/subject/id"), text("/type"))
+        })
+        .collect();
+    let of = |team: &str| -> Vec<&str> {
+        sent.iter().filter(|(id, _)| id == team).map(|(_, what)| what.as_str()).collect()
+    };
+    assert_eq!(of("t"), ["alert.firing", "alert.firing", "alert.resolved"]);
+    assert_eq!(of("other"), ["alert.firing"]);
+    assert!(rig.finish().await.iter().all(Result::is_ok));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stop_lets_the_send_under_way_finish_and_begins_no_other() {
+    let gate = Arc::new(Semaphore::new(0));
+    let mut rig = Rig::new(1, PATIENT);
+    let taken = rig.scripted("slow", Vec::new(), Some(gate.clone()));
+    rig.start();
+    let now = rig.now();
+    rig.commit(vec![
+        notice("first", Transition::Firing, now, &["slow"]),
+        notice("second", Transition::Firing, now, &["slow"]),
+    ])
+    .await;
+    rig.until("the first send", async || taken.lock().unwrap().len() == 1).await;
+    rig.stop.cancel();
+    tokio::task::yield_now().await;
+    assert_eq!(rig.pumps.len(), 1);
+    assert!(rig.pumps.try_join_next().is_none(), "it waits for the send");
+    gate.add_permits(9);
+    let (path, store) = (rig.path.clone(), rig.store.clone());
+    while let Some(end) = rig.pumps.join_next().await {
+        assert_eq!(end.unwrap(), Ok(()));
+    }
+    assert_eq!(rig.end("slow", "first"), Some((DELIVERED, 1)), "its receipt is entered");
+    assert_eq!(rig.end("slow", "second"), Some((0, 0)), "it waits, unclaimed");
+    assert_eq!(taken.lock().unwrap().len(), 1);
+    store.close().await;
+    let (store, _) = Store::open(&path).unwrap();
+    let row = store.claim("slow".into(), now.plus(SOON)).await.unwrap();
+    assert_eq!(row.unwrap().notice.key.subject, Subject::Team { id: TeamId::new("second") });
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn fault_40_a_database_that_is_busy_at_the_claim_or_the_receipt_loses_nothing_and_repeats_nothing() {
+    let gate = Arc::new(Semaphore::new(0));
+    let mut rig = Rig::new(100, Duration::from_millis(10));
+    let taken = rig.scripted("mail", Vec::new(), Some(gate.clone()));
+    let now = rig.now();
+    rig.commit(vec![
+        notice("first", Transition::Firing, now, &["mail"]),
+        notice("second", Transition::Firing, now, &["mail"]),
+    ])
+    .await;
+    let other = Connection::open(&rig.path).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    rig.start();
+    // Several claims fail meanwhile: each is tried again after 5 s, which are 50 ms here.
+    tokio::time::timeout(Duration::from_millis(300), rig.pumps.join_next()).await.expect_err("it goes on");
+    assert!(taken.lock().unwrap().is_empty());
+    other.execute_batch("ROLLBACK").unwrap();
+    rig.until("the first send", async || taken.lock().unwrap().len() == 1).await;
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    gate.add_permits(1);
+    tokio::time::timeout(Duration::from_millis(300), rig.pumps.join_next()).await.expect_err("it goes on");
+    assert_eq!(taken.lock().unwrap().len(), 1, "nothing is sent before the receipt of the first is entered");
+    other.execute_batch("ROLLBACK").unwrap();
+    gate.add_permits(9);
+    rig.empty().await;
+    let taken = taken.lock().unwrap().clone();
+    assert_eq!(taken.len(), 2, "each once: {taken:?}");
+    assert_eq!(rig.end("mail", "first"), Some((DELIVERED, 1)));
+    assert_eq!(rig.end("mail", "second"), Some((DELIVERED, 1)));
+    assert!(rig.finish().await.iter().all(Result::is_ok));
+}
+
+/// Counts events on this thread.
+struct Counted(Arc<Mutex<usize>>);
+
+impl std::io::Write for Counted {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        *self.0.lock().unwrap() += bytes.iter().filter(|byte| **byte == b'\n').count();
+        Ok(bytes.len())
+    }
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn fault_33_an_outbox_that_cannot_be_written_is_tried_every_five_seconds_and_not_in_a_spin() {
+    let lines = Arc::new(Mutex::new(0));
+    let count = lines.clone();
+    let subscriber =
+        tracing_subscriber::fmt().with_ansi(false).with_writer(move || Counted(count.clone())).finish();
+    let _guard = tracing::subscriber::set_default(subscriber);
+    let mut rig = Rig::new(10, Duration::ZERO);
+    let taken = rig.scripted("mail", Vec::new(), None);
+    rig.commit(vec![notice("t", Transition::Firing, rig.now(), &["mail"])]).await;
+    let other = Connection::open(&rig.path).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    rig.start();
+    // 5 s are half a second here.
+    tokio::time::timeout(Duration::from_millis(1_200), rig.pumps.join_next()).await.expect_err("it goes on");
+    let tries = *lines.lock().unwrap();
+    assert!((2..=4).contains(&tries), "{tries} tries in 12 s");
+    other.execute_batch("ROLLBACK").unwrap();
+    rig.empty().await;
+    assert_eq!(taken.lock().unwrap().len(), 1);
+    assert!(rig.finish().await.iter().all(Result::is_ok));
+}
