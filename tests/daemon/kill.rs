@@ -4,6 +4,10 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -63,9 +67,15 @@ fn fault_31_killed_again_and_again_it_loses_no_committed_fact_and_no_alert() {
     let mut spots = Vec::new();
     let lab = Lab::new(|world, now| spots = fleet(world, now, 2 * kills).1);
     // Slow enough to be killed amid a send; now and then it fails the first attempt.
-    let hook = Hook::answering(|nth, again| {
+    let refusals = Arc::new(AtomicUsize::new(0));
+    let counted = refusals.clone();
+    let hook = Hook::answering(move |nth, again| {
         std::thread::sleep(Duration::from_millis(fastrand::u64(0..40)));
-        if again == 0 && nth % 9 == 4 { 503 } else { 200 }
+        if again > 0 || nth % 9 != 4 {
+            return 200;
+        }
+        counted.fetch_add(1, Ordering::Relaxed);
+        503
     });
     lab.config(&[("hook", &hook)], "[serve]\nlisten = \"off\"\n");
     let mut daemon = lab.start();
@@ -126,11 +136,13 @@ fn fault_31_killed_again_and_again_it_loses_no_committed_fact_and_no_alert() {
     for spot in &spots {
         assert_eq!(told.get(spot.as_str()).map(BTreeSet::len), Some(1), "{spot}: one event, one id");
     }
+    let (repeats, refused) = (sent.len() - arrived.len(), refusals.load(Ordering::Relaxed));
     println!(
-        "{kills} kills in {took:.1?}: {} polls and {} alerts committed, 0 lost; {} deliveries, {} of them repeats",
+        "{kills} kills in {took:.1?}: {} polls and {} alerts committed, 0 lost; {} sends, of which {refused} were refused \
+         with 503 and {} repeated after a kill",
         end.polls.len(),
         end.notices.len(),
         sent.len(),
-        sent.len() - arrived.len()
+        repeats.saturating_sub(refused)
     );
 }
