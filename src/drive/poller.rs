@@ -5,7 +5,7 @@
 use std::{sync::Arc, time::Duration};
 
 use jiff::tz::TimeZone;
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Notify, futures::OwnedNotified, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::observe::{Plan, observe};
@@ -117,6 +117,8 @@ impl<T: Transport + 'static> Pollers<T> {
         self.wait_for_first_word(feed).await;
         let anchor = self.clock.now();
         loop {
+            // Asked for before the poll, so that a bell amid it is not missed.
+            let nudged = self.nudge.clone().notified_owned();
             let started = self.clock.now();
             let due = match self.poll(feed, anchor).await {
                 Some(due) => due,
@@ -126,7 +128,7 @@ impl<T: Transport + 'static> Pollers<T> {
                 }
                 None => return,
             };
-            self.wait_until(due.max(started)).await;
+            self.wait_until(due.max(started), nudged).await;
         }
     }
 
@@ -187,8 +189,7 @@ impl<T: Transport + 'static> Pollers<T> {
     }
 
     /// Sleeps in naps, so that neither a clock step nor a suspension is slept through.
-    async fn wait_until(&self, due: Time) {
-        let nudged = self.nudge.notified();
+    async fn wait_until(&self, due: Time, nudged: OwnedNotified) {
         tokio::pin!(nudged);
         loop {
             let left = due.since(self.clock.now());

@@ -1,13 +1,19 @@
 //! SIGHUP: the new configuration in force at once, or the old one and an alert that says so.
 
-use rustix::process::Signal;
-use spheron_watch::{model::Usd, sim::Event};
+use std::time::Duration;
 
-use crate::lab::{Hook, Lab, until};
+use rustix::process::Signal;
+use spheron_watch::{
+    clock::Clock,
+    model::Usd,
+    sim::{Endpoint, Event, Fault, Window},
+};
+
+use crate::lab::{Daemon, Hook, Lab, SOON, until};
 
 const RELOADED: &str = "spheron_watch_config_last_reload_successful";
 
-fn reload_ok(daemon: &crate::lab::Daemon) -> Option<f64> {
+fn reload_ok(daemon: &Daemon) -> Option<f64> {
     daemon.metric(RELOADED).into_values().next()
 }
 
@@ -56,6 +62,24 @@ fn a_storm_of_reloads_is_survived_and_what_was_due_is_told_once() {
     let told: Vec<String> =
         hook.sent().iter().map(|sent| format!("{} {} {}", sent.rule(), sent.what(), sent.id)).collect();
     assert_eq!(told.len(), 1, "{told:#?}\n{}", daemon.log());
+}
+
+#[test]
+fn a_reload_amid_a_poll_polls_again_when_that_is_over() {
+    let lab = Lab::quiet();
+    let now = Clock::system().now();
+    lab.world().faults.add(Window {
+        from: now,
+        until: now.plus(SOON),
+        on: Some(Endpoint::Balance),
+        what: Fault::Delay(Duration::from_secs(1)),
+    });
+    let daemon = lab.start();
+    let calls = || lab.world().call_count("GET", "/api/balance");
+    until("the first poll", || (calls() == 1).then_some(()));
+    daemon.reload();
+    // The schedule's next is in a minute.
+    until("the second poll", || (calls() == 2).then_some(()));
 }
 
 #[test]
