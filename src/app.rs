@@ -63,8 +63,8 @@ pub enum AppError {
     Metrics(#[from] prometheus::Error),
     #[error("the HTTP server ended: {0}")]
     Serve(#[from] ServeError),
-    #[error("a task of the HTTP server panicked; restart, and report what the log says")]
-    ServePanicked,
+    #[error("{0} panicked; restart, and report what the log says")]
+    Panicked(&'static str),
     #[error(transparent)]
     Live(#[from] LiveError),
 }
@@ -79,7 +79,7 @@ impl AppError {
             | Self::Signals(_)
             | Self::Metrics(_)
             | Self::Serve(_)
-            | Self::ServePanicked
+            | Self::Panicked(_)
             | Self::Live(_) => false,
         }
     }
@@ -108,7 +108,8 @@ pub async fn daemon(config: Option<&Path>, env: &Env) -> Result<(), AppError> {
             Ok(reload)
         }
     };
-    tokio::spawn(supervisor::obey_signals(signals, orders, reload, clock.clone(), stop.clone()));
+    let obeying =
+        tokio::spawn(supervisor::obey_signals(signals, orders, reload, clock.clone(), stop.clone()));
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         config = settings.source.as_deref().map_or("none: defaults".into(), Path::to_string_lossy).as_ref(),
@@ -134,6 +135,10 @@ pub async fn daemon(config: Option<&Path>, env: &Env) -> Result<(), AppError> {
         control,
     };
     let result = run(wiring, stop).await;
+    obeying.abort();
+    if obeying.await.is_err_and(|ended| ended.is_panic()) {
+        return Err(AppError::Panicked("a reload"));
+    }
     if result.is_ok() {
         tracing::info!("stopped");
     }
@@ -221,7 +226,10 @@ pub async fn run(wiring: Wiring, stop: CancellationToken) -> Result<(), AppError
     let lived = live::run(live, stop).await;
     serve_stop.cancel();
     let served = match served {
-        Some(task) => task.await.map_err(|_| AppError::ServePanicked).and_then(|result| Ok(result?)),
+        Some(task) => task
+            .await
+            .map_err(|_| AppError::Panicked("a task of the HTTP server"))
+            .and_then(|result| Ok(result?)),
         None => Ok(()),
     };
     store.close().await;

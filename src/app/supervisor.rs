@@ -72,7 +72,8 @@ pub fn status_line(view: &View) -> String {
     line
 }
 
-/// Turns signals into orders until the process stops. `load` parses everything before anything is swapped.
+/// Turns signals into orders until the process stops. `load` parses everything before anything is swapped. A daemon that no
+/// longer hears stops (FAULTS 83).
 pub async fn obey_signals(
     mut signals: mpsc::Receiver<Signal>,
     orders: mpsc::Sender<Control>,
@@ -80,6 +81,7 @@ pub async fn obey_signals(
     clock: Clock,
     stop: CancellationToken,
 ) {
+    let _deaf = stop.clone().drop_guard();
     while let Some(signal) = signals.recv().await {
         let order = match signal {
             Signal::Stop => {
@@ -109,5 +111,22 @@ pub async fn obey_signals(
         if orders.send(order).await.is_err() {
             return;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn fault_83_a_reload_that_panics_stops_a_daemon_that_would_be_deaf() {
+        let (signals, heard) = mpsc::channel(1);
+        let (orders, _control) = mpsc::channel(1);
+        let stop = CancellationToken::new();
+        let obeying =
+            tokio::spawn(obey_signals(heard, orders, || panic!("planted"), Clock::system(), stop.clone()));
+        signals.send(Signal::Reload).await.unwrap();
+        assert!(obeying.await.unwrap_err().is_panic());
+        assert!(stop.is_cancelled());
     }
 }
