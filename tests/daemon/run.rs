@@ -38,6 +38,12 @@ fn with_a_key_and_an_address_alone_it_watches_serves_metrics_and_logs_alerts() {
     assert!(!log.contains('\u{1b}'), "no colours into a file: {log}");
     assert_eq!(daemon.terminate().code(), Some(0));
     assert!(lab.world().mutations().is_empty() && lab.world().teams_created() == 0, "it only looks");
+    let readme = include_str!("../../README.md");
+    let table = readme.split_once("| It asks | Why |").unwrap().1.split("\n\n").next().unwrap();
+    for target in lab.world().calls().keys() {
+        let call = target.split('?').next().unwrap();
+        assert!(table.contains(&format!("`{call}`")), "the README does not say that it asks {call}");
+    }
 }
 
 #[test]

@@ -1,0 +1,156 @@
+//! What the README says, held to the program and the tree: examples parse, files and commands exist, figures are right.
+//!
+//! It must never be satisfied by a README that says less: each check names what it must find.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test may panic"
+)]
+
+use std::{collections::BTreeSet, fs, path::Path, process::Command};
+
+use spheron_watch::{
+    config::{self, Env, Settings},
+    model::RuleKind,
+};
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn readme() -> String {
+    fs::read_to_string(root().join("README.md")).unwrap()
+}
+
+/// The fenced blocks of a language.
+fn blocks<'a>(text: &'a str, language: &str) -> Vec<&'a str> {
+    let fence = format!("\n```{language}\n");
+    text.split(fence.as_str()).skip(1).map(|rest| rest.split("\n```").next().unwrap()).collect()
+}
+
+fn parse(text: &str) -> Settings {
+    let env = Env { root: true, ..Env::default() };
+    config::parse(Path::new("README.md"), text, &env).unwrap_or_else(|errors| panic!("{errors}\n{text}"))
+}
+
+/// The cells of the table that begins with this header, without its first two lines.
+fn table(text: &str, header: &str) -> Vec<Vec<String>> {
+    let rest = text.split_once(header).unwrap_or_else(|| panic!("no table {header}")).1;
+    let rows = rest.lines().skip(2).take_while(|line| line.starts_with('|'));
+    rows.map(|row| row.trim_matches('|').split(" | ").map(|cell| cell.trim().to_owned()).collect()).collect()
+}
+
+#[test]
+fn every_example_of_a_configuration_parses_and_they_hold_together() {
+    let text = readme();
+    let examples = blocks(&text, "toml");
+    assert!(examples.len() >= 2, "receivers and rules are shown");
+    for example in &examples {
+        parse(example);
+    }
+    let all = parse(&examples.join("\n"));
+    assert!(all.smtp.is_some() && all.receivers.len() == 2, "mail and webhook are shown");
+    let low = all.rules.iter().find(|rule| &*rule.name == "low-balance").unwrap();
+    assert!(
+        matches!(&low.kind, RuleKind::Balance { below, .. } if below.to_string().contains("50")),
+        "a rule of a default's name replaces it: {low:?}"
+    );
+}
+
+#[test]
+fn the_two_commands_to_try_it_are_there_first() {
+    let text = readme();
+    let shells = blocks(&text, "sh");
+    assert_eq!(shells[..2], ["cargo run --release -- demo", "cargo test"]);
+}
+
+#[test]
+fn every_command_and_option_that_is_named_exists() {
+    let text = readme();
+    let named: BTreeSet<&str> = blocks(&text, "sh")
+        .iter()
+        .flat_map(|block| block.lines())
+        .filter_map(|line| line.strip_prefix("spheron-watch "))
+        .map(|rest| rest.split(' ').next().unwrap())
+        .collect();
+    assert!(named.contains("run") && named.contains("check-config"), "{named:?}");
+    for command in named.into_iter().chain(["demo"]) {
+        let help =
+            Command::new(env!("CARGO_BIN_EXE_spheron-watch")).args([command, "--help"]).output().unwrap();
+        assert!(help.status.success(), "{command}");
+    }
+}
+
+#[test]
+fn every_file_that_is_named_exists() {
+    let text = readme();
+    let separators = |c: char| !(c.is_ascii_alphanumeric() || "./_-".contains(c));
+    let folders = ["systemd/", "config/", "tests/", "src/", ".ci/"];
+    let mut named: BTreeSet<&str> = text
+        .split(separators)
+        .filter(|word| folders.iter().any(|folder| word.starts_with(folder)))
+        .map(|word| word.trim_end_matches('.'))
+        .collect();
+    let links = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+    named.extend(links.filter(|link| !link.starts_with("http") && !link.starts_with('#')));
+    for wanted in ["systemd/spheron-watch.service", "ARCHITECTURE.md", "tests/faults.md", "LICENSE-MIT"] {
+        assert!(named.contains(wanted), "{wanted} is not named: {named:?}");
+    }
+    for name in named {
+        assert!(root().join(name).exists(), "{name} is named and does not exist");
+    }
+}
+
+#[test]
+fn the_table_of_rules_is_the_table_of_default_rules() {
+    let text = readme();
+    let rows = table(&text, "| Rule | Tells when | By default |");
+    let shown: Vec<(String, String)> = rows
+        .iter()
+        .map(|row| {
+            let severity = row[2].rsplit(", ").next().unwrap().to_owned();
+            (row[0].trim_matches('`').to_owned(), severity)
+        })
+        .collect();
+    let rules = parse("").rules;
+    let there: Vec<(String, String)> =
+        rules.iter().map(|rule| (rule.kind.as_str().to_owned(), rule.severity.to_string())).collect();
+    assert_eq!(shown, there);
+}
+
+#[test]
+fn the_address_and_the_version_of_rust_are_those_of_the_program() {
+    let text = readme();
+    let listen = parse("").serve.listen.unwrap().to_string();
+    assert!(text.contains(&format!("targets: [\"{listen}\"]")), "{listen}");
+    let manifest = fs::read_to_string(root().join("Cargo.toml")).unwrap();
+    let rust = manifest.lines().find_map(|line| line.strip_prefix("rust-version = \"")).unwrap();
+    assert!(text.contains(&format!("Rust {} ", rust.trim_end_matches('"'))), "{rust}");
+}
+
+#[test]
+fn the_exit_codes_are_those_of_the_program() {
+    let rows = table(&readme(), "| Exit code | Means |");
+    let codes: Vec<&str> = rows.iter().map(|row| row[0].as_str()).collect();
+    assert_eq!(codes, ["0", "1", "2", "78"], "tests/daemon/refuse.rs and commands.rs show what each means");
+    let unit = fs::read_to_string(root().join("systemd/spheron-watch.service")).unwrap();
+    assert!(unit.contains("RestartPreventExitStatus=78"));
+}
+
+#[test]
+fn the_metrics_that_are_named_are_served() {
+    let text = readme();
+    let source = fs::read_to_string(root().join("src/serve/metrics.rs")).unwrap();
+    let named: BTreeSet<&str> = text
+        .split('`')
+        .filter(|word| {
+            word.starts_with("spheron_") && !word.contains(|c: char| !c.is_ascii_lowercase() && c != '_')
+        })
+        .collect();
+    assert!(named.len() >= 4, "{named:?}");
+    for name in named {
+        assert!(source.contains(&format!("\"{name}\"")), "{name}");
+    }
+}
