@@ -2,7 +2,7 @@
 //!
 //! It must never do more: `cli` knows the commands, `app` wires the daemon.
 
-use std::{io::IsTerminal as _, process::ExitCode};
+use std::process::ExitCode;
 
 use clap::Parser as _;
 use spheron_watch::cli::{self, Args};
@@ -22,7 +22,7 @@ fn main() -> ExitCode {
 fn log_to_stderr(level: &str) {
     let filter = std::env::var("SPHERON_WATCH_LOG").ok().and_then(|text| EnvFilter::try_new(text).ok());
     let filter = filter.unwrap_or_else(|| EnvFilter::new(level));
-    let color = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    let log = fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(color).with_target(false);
+    // Never coloured: the subscriber is built without, and panics when it is asked for.
+    let log = fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).with_target(false);
     if std::env::var_os("JOURNAL_STREAM").is_some() { log.without_time().init() } else { log.init() }
 }
