@@ -10,12 +10,10 @@
     reason = "a test may panic"
 )]
 
-use std::{
-    io::{BufRead, BufReader},
-    path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
-    sync::{Arc, Mutex},
-};
+#[path = "system/smtp.rs"]
+mod smtp;
+
+use std::sync::Arc;
 
 use secrecy::SecretString;
 use serde_json::Value;
@@ -25,79 +23,21 @@ use spheron_watch::{
     notify::{Receiver, ReceiverKind, ReceiverSpec, SmtpSpec, SmtpTls},
 };
 
-const PASSWORD: &str = "c0rrect-horse";
+use smtp::{PASSWORD, Server};
 
-struct Server {
-    child: Child,
-    port: u16,
-    ca_file: PathBuf,
-    events: Arc<Mutex<Vec<Value>>>,
-    reader: Option<std::thread::JoinHandle<()>>,
-    _directory: tempfile::TempDir,
-}
-
-impl Server {
-    fn start(mode: &str) -> Self {
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let directory = tempfile::tempdir().unwrap();
-        let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
-        let (ca_file, key_file) = (directory.path().join("cert.pem"), directory.path().join("key.pem"));
-        std::fs::write(&ca_file, made.cert.pem()).unwrap();
-        std::fs::write(&key_file, made.signing_key.serialize_pem()).unwrap();
-        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let venv =
-            std::env::var_os("SPHERON_WATCH_SMTP_VENV").map_or("target/smtp-venv".into(), PathBuf::from);
-        let mut child = Command::new(root.join(venv).join("bin/python"))
-            .arg(root.join("tests/system/smtp_server.py"))
-            .args([&ca_file, &key_file])
-            .args([mode, "watch", PASSWORD])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("no aiosmtpd: run .ci/install-smtp.sh first");
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let first = lines.next().expect("the server did not start: run .ci/install-smtp.sh").unwrap();
-        let port = serde_json::from_str::<Value>(&first).unwrap()["port"].as_u64().unwrap();
-        let events = Arc::new(Mutex::new(Vec::new()));
-        let seen = events.clone();
-        let reader = std::thread::spawn(move || {
-            for line in lines.map_while(Result::ok) {
-                seen.lock().unwrap().push(serde_json::from_str(&line).unwrap());
-            }
-        });
-        let port = u16::try_from(port).unwrap();
-        Self { child, port, ca_file, events, reader: Some(reader), _directory: directory }
-    }
-
-    fn receiver(&self, password: &str, to: &[&str]) -> Receiver {
-        let smtp = SmtpSpec {
-            host: "localhost".into(),
-            port: self.port,
-            tls: SmtpTls::StartTls,
-            from: "Spheron Watch <watch@example.org>".into(),
-            username: Some("watch".into()),
-            password: Some(SecretString::from(password)),
-            ca_file: Some(self.ca_file.clone()),
-        };
-        let to = to.iter().map(|&to| to.to_owned()).collect();
-        let kind = ReceiverKind::Email { to, smtp: Arc::new(smtp) };
-        Receiver::build(ReceiverSpec { name: "ops".into(), kind }, Clock::system()).unwrap()
-    }
-
-    /// Everything it saw; the server has ended then.
-    fn stop(mut self) -> Vec<Value> {
-        drop(self.child.stdin.take());
-        self.child.wait().unwrap();
-        self.reader.take().unwrap().join().unwrap();
-        std::mem::take(&mut *self.events.lock().unwrap())
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+fn receiver(server: &Server, password: &str, to: &[&str]) -> Receiver {
+    let smtp = SmtpSpec {
+        host: "localhost".into(),
+        port: server.port,
+        tls: SmtpTls::StartTls,
+        from: "Spheron Watch <watch@example.org>".into(),
+        username: Some("watch".into()),
+        password: Some(SecretString::from(password)),
+        ca_file: Some(server.ca_file.clone()),
+    };
+    let to = to.iter().map(|&to| to.to_owned()).collect();
+    let kind = ReceiverKind::Email { to, smtp: Arc::new(smtp) };
+    Receiver::build(ReceiverSpec { name: "ops".into(), kind }, Clock::system()).unwrap()
 }
 
 fn notice() -> Notice {
@@ -147,9 +87,9 @@ fn unquote(text: &str) -> String {
 #[tokio::test]
 async fn a_mail_arrives_encrypted_and_logged_in_and_holds_what_it_should() {
     let server = Server::start("required");
-    let receiver = server.receiver(PASSWORD, &["ops@example.org", "gone@example.org"]);
-    let delivery = receiver.deliver(&notice()).await;
-    drop(receiver);
+    let mailer = receiver(&server, PASSWORD, &["ops@example.org", "gone@example.org"]);
+    let delivery = mailer.deliver(&notice()).await;
+    drop(mailer);
     let events = server.stop();
     let Delivery::Delivered { detail } = delivery else { panic!("{delivery:?}") };
     assert!(detail.starts_with("accepted for ops@example.org, but refused for gone@example.org"), "{detail}");
@@ -176,7 +116,7 @@ async fn a_mail_arrives_encrypted_and_logged_in_and_holds_what_it_should() {
 #[tokio::test]
 async fn fault_60_a_wrong_password_keeps_the_mail() {
     let server = Server::start("required");
-    let delivery = server.receiver("wrong-horse", &["ops@example.org"]).deliver(&notice()).await;
+    let delivery = receiver(&server, "wrong-horse", &["ops@example.org"]).deliver(&notice()).await;
     let events = server.stop();
     let Delivery::Retry { why, .. } = delivery else { panic!("{delivery:?}") };
     assert!(why.contains("refused the login (535)") && why.contains("check [smtp] username"), "{why}");
@@ -186,7 +126,7 @@ async fn fault_60_a_wrong_password_keeps_the_mail() {
 #[tokio::test]
 async fn fault_61_a_server_whose_starttls_was_stripped_is_refused() {
     let server = Server::start("stripped");
-    let delivery = server.receiver(PASSWORD, &["ops@example.org"]).deliver(&notice()).await;
+    let delivery = receiver(&server, PASSWORD, &["ops@example.org"]).deliver(&notice()).await;
     let events = server.stop();
     let Delivery::Retry { why, .. } = delivery else { panic!("{delivery:?}") };
     assert!(why.contains("does not offer STARTTLS"), "{why}");
