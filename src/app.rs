@@ -91,6 +91,7 @@ pub async fn daemon(config: Option<&Path>, env: &Env) -> Result<(), AppError> {
     let settings = load(config, env)?;
     let api_key = find_key(&settings, env)?;
     let receivers = receivers(&settings, env, &clock)?;
+    serve::check_hosts(&settings.serve.hosts).map_err(|error| AppError::Config(error.to_string()))?;
     make_state_folder(&settings.store.path, env)?;
     let (store, recovered) = Store::open(&settings.store.path)?;
     let listener = listen(&settings).await?;
@@ -102,8 +103,9 @@ pub async fn daemon(config: Option<&Path>, env: &Env) -> Result<(), AppError> {
     let reload = {
         let (config, env, clock) = (config.map(Path::to_owned), env.clone(), clock.clone());
         let metrics = metrics.clone();
+        let started = settings.clone();
         move || {
-            let reload = reload(config.as_deref(), &env, &clock)?;
+            let reload = reload(config.as_deref(), &env, &clock, &started)?;
             declare(&metrics, &reload.rules, &reload.receivers);
             Ok(reload)
         }
@@ -150,9 +152,13 @@ fn load(config: Option<&Path>, env: &Env) -> Result<Settings, AppError> {
 }
 
 /// Everything that can fail happens here, before anything is swapped.
-fn reload(config: Option<&Path>, env: &Env, clock: &Clock) -> Result<Reload, String> {
+fn reload(config: Option<&Path>, env: &Env, clock: &Clock, started: &Settings) -> Result<Reload, String> {
     let settings = load(config, env).map_err(|error| error.to_string())?;
     let receivers = receivers(&settings, env, clock).map_err(|error| error.to_string())?;
+    let waiting = settings.needs_restart_after(started);
+    if !waiting.is_empty() {
+        tracing::warn!("these changes need a restart to take effect: {}", waiting.join(", "));
+    }
     Ok(Reload {
         cadence: cadence(&settings),
         receivers,

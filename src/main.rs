@@ -10,6 +10,8 @@ use tracing_subscriber::{EnvFilter, fmt};
 
 fn main() -> ExitCode {
     let args = Args::parse();
+    // A core dump would hold the key; a limit of 0 does not stop one that is piped (core(5)). If refused, nothing is lost.
+    let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
     // One provider for the API client, webhooks and mail; a second install is refused and never made.
     if rustls::crypto::ring::default_provider().install_default().is_err() {
         return ExitCode::FAILURE;

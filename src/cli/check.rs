@@ -10,6 +10,7 @@ use crate::{
     clock::Clock,
     config::{self, Env, ReceiverKind, Settings},
     model::{NoMeter, humanize},
+    serve,
     spheron::{Client, HttpTransport},
 };
 
@@ -43,11 +44,16 @@ pub fn check(args: &CheckArgs, config: Option<&Path>, env: &Env) -> ExitCode {
     online(&settings, env)
 }
 
-/// Secrets are read as the daemon would, and let go of again.
+/// Everything that `run` would build is built, and let go of again.
 fn secrets(settings: &Settings, env: &Env) -> Vec<String> {
-    let key = app::find_key(settings, env).err().map(|error| error.to_string());
+    let api = app::find_key(settings, env).map_err(|error| error.to_string()).and_then(|key| {
+        let options = app::transport_options(settings, key, Clock::system());
+        HttpTransport::new(options).map(drop).map_err(|error| error.to_string())
+    });
+    let key = api.err();
     let receivers = app::receivers(settings, env, &Clock::system()).err().map(|error| error.to_string());
-    key.into_iter().chain(receivers).collect()
+    let hosts = serve::check_hosts(&settings.serve.hosts).err().map(|error| error.to_string());
+    key.into_iter().chain(receivers).chain(hosts).collect()
 }
 
 fn describe(settings: &Settings, teams: u32) -> String {

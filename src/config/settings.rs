@@ -32,6 +32,23 @@ pub struct Settings {
     pub rules: Vec<Rule>,
 }
 
+impl Settings {
+    /// The keys in which this differs from the settings that the process started with, and which a reload cannot change.
+    pub fn needs_restart_after(&self, started: &Self) -> Vec<&'static str> {
+        let (a, b) = (&self.account, &started.account);
+        let differs = [
+            ("account.base_url", a.base_url != b.base_url),
+            ("account.api_key_file", a.api_key_file != b.api_key_file),
+            ("account.ca_file", a.ca_file != b.ca_file),
+            ("collect.calls_per_15m", self.collect.calls_per_15m != started.collect.calls_per_15m),
+            ("collect.timeout", self.collect.timeout != started.collect.timeout),
+            ("store", self.store != started.store),
+            ("serve", self.serve != started.serve),
+        ];
+        differs.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
+    }
+}
+
 #[derive(Debug, Clone)]
 pub struct Account {
     /// Without a slash at its end.

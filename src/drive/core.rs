@@ -23,7 +23,8 @@ pub struct Core {
 
 impl Core {
     /// `snapshot` as the store remembers it; no feed has spoken in this process yet.
-    pub fn new(snapshot: Snapshot, engine: Engine) -> Self {
+    pub fn new(mut snapshot: Snapshot, engine: Engine) -> Self {
+        engine::forget_unwatched(&mut snapshot, engine.watched());
         let recorded = Arc::new(snapshot.clone());
         Self { snapshot, recorded, engine, polls: Vec::new(), wake: None }
     }
@@ -60,6 +61,13 @@ impl Core {
         }
     }
 
+    /// Our own governor holds a feed back: nobody was asked, and the feed's age goes on.
+    pub fn hold(&mut self, feed: Feed, why: Arc<str>) {
+        if let Some(health) = self.snapshot.feeds.get_mut(&feed) {
+            health.trouble = Some(why);
+        }
+    }
+
     pub fn absorb(&mut self, observation: &Observation) {
         engine::fold(&mut self.snapshot, observation, self.engine.watched());
         self.polls.push(PollRow {
@@ -76,6 +84,7 @@ impl Core {
     pub fn reconfigure(&mut self, rules: Vec<Rule>, watched: Vec<Glob>) {
         self.snapshot.config_error = None;
         self.engine.replace(rules, watched);
+        engine::forget_unwatched(&mut self.snapshot, self.engine.watched());
     }
 
     /// The old configuration stays in force, and an alert says so.

@@ -187,9 +187,13 @@ impl Running {
     }
 
     fn absorb(&mut self, polled: Polled) {
-        let Polled { observation, interval } = polled;
-        self.core.absorb(&observation);
-        self.core.expect(observation.feed, interval, observation.at);
+        match polled {
+            Polled::Seen { observation, interval } => {
+                self.core.absorb(&observation);
+                self.core.expect(observation.feed, interval, observation.at);
+            }
+            Polled::Held { feed, why } => self.core.hold(feed, why),
+        }
         if !self.ready {
             self.ready = true;
             self.heart.ready();
@@ -261,6 +265,8 @@ impl Running {
             Control::Reload(reload) => {
                 let Reload { rules, watched, cadence, receivers } = *reload;
                 self.core.reconfigure(rules, watched);
+                // What is late by the new schedule was not late by the old one.
+                self.core.resumed(self.clock.now());
                 self.cadence.send_replace(Arc::new(cadence));
                 self.expect_feeds();
                 self.pumps_stop.cancel();

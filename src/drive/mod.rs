@@ -8,6 +8,7 @@ pub mod live;
 pub mod observe;
 pub mod outbox;
 pub mod poller;
+pub mod round;
 pub mod simulate;
 
 pub use self::{

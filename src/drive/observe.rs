@@ -1,14 +1,11 @@
-//! One poll of one feed: which calls it takes, and what they gave, as one observation.
+//! Which calls a poll of a feed takes, and what one of them gave.
 //!
 //! It must never interpret what it sees; a failed call is a failed scope, not an empty one.
 
 use crate::{
-    model::{DeploymentId, Facts, Failure, Feed, Listing, Observation, Scope, Snapshot, TeamId, Time},
+    model::{DeploymentId, Facts, Failure, Feed, Listing, Scope, Snapshot, TeamId},
     spheron::{Client, Transport},
 };
-
-/// How many vanished deployments one round asks after; the rest have their turn in the next.
-const DETAILS_MAX: usize = 20;
 
 /// What a feed has to ask, by what is known so far.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,26 +27,15 @@ impl Plan {
             Feed::Inventory => std::iter::once(Scope::Unscoped).chain(teams()).collect(),
             Feed::Volumes if snapshot.teams.is_empty() => vec![Scope::Unscoped],
             Feed::Volumes => teams().collect(),
-            Feed::Detail => {
-                snapshot.vanished().into_iter().take(DETAILS_MAX).cloned().map(Scope::One).collect()
-            }
+            // Whose turn it is depends on who was asked before: see `Turns`.
+            Feed::Detail => Vec::new(),
         };
         Self { feed, scopes }
     }
 }
 
-pub async fn observe<T: Transport>(client: &Client<T>, plan: Plan) -> Observation {
-    let Plan { feed, scopes } = plan;
-    let mut seen = Vec::with_capacity(scopes.len());
-    for scope in scopes {
-        let result = ask(client, feed, &scope).await;
-        seen.push((scope, result));
-    }
-    let at: Time = client.now();
-    Observation { feed, at, scopes: seen, skew_ms: client.skew_ms() }
-}
-
-async fn ask<T: Transport>(client: &Client<T>, feed: Feed, scope: &Scope) -> Result<Facts, Failure> {
+/// One call, as a fact or as the reason why there is none.
+pub async fn ask<T: Transport>(client: &Client<T>, feed: Feed, scope: &Scope) -> Result<Facts, Failure> {
     let team: Option<&TeamId> = match scope {
         Scope::Team(id) => Some(id),
         Scope::Unscoped | Scope::One(_) => None,

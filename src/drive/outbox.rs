@@ -65,10 +65,20 @@ impl Pumps {
     /// Runs until stopped; a send under way is finished first (its own deadline bounds it).
     pub async fn run(self, receiver: Arc<dyn Deliver>, stop: CancellationToken) -> Result<(), StoreError> {
         let mut disabled = false;
+        let mut paused = Duration::ZERO;
         loop {
+            // The other side asked for a pause: that holds for every row, and no bell shortens it.
+            if !paused.is_zero() {
+                tokio::select! {
+                    biased;
+                    () = stop.cancelled() => return Ok(()),
+                    () = self.clock.sleep(paused) => {}
+                }
+                paused = Duration::ZERO;
+            }
             // Asked for before the look, so that a bell in between is not missed.
             let rung = self.bell.notified();
-            let nap = match self.drain(&receiver, &mut disabled, &stop).await {
+            let nap = match self.drain(&receiver, &mut disabled, &mut paused, &stop).await {
                 Ok(nap) => nap,
                 Err(error) if error.is_fatal() => return Err(error),
                 // A busy or full database is no reason to die: the rows are still there.
@@ -91,6 +101,7 @@ impl Pumps {
         &self,
         receiver: &Arc<dyn Deliver>,
         disabled: &mut bool,
+        paused: &mut Duration,
         stop: &CancellationToken,
     ) -> Result<Duration, StoreError> {
         while !stop.is_cancelled()
@@ -98,7 +109,13 @@ impl Pumps {
         {
             let delivery = if *disabled { gone() } else { receiver.deliver(&row.notice).await };
             *disabled |= matches!(delivery, Delivery::Rejected { disable: true, .. });
+            if let Delivery::Retry { after: Some(after), .. } = &delivery {
+                *paused = *after;
+            }
             self.settle(receiver, &row, delivery).await?;
+            if !paused.is_zero() {
+                return Ok(Duration::ZERO);
+            }
         }
         let due = self.store.next_due(receiver.name().clone()).await?;
         Ok(due.map_or(NAP, |due| due.since(self.clock.now()).clamp(Duration::from_millis(1), NAP)))
@@ -114,13 +131,17 @@ impl Pumps {
         let name = receiver.name();
         self.meter.notification(name, matches!(delivery, Delivery::Delivered { .. }));
         let receipt = receipt(row, delivery, now, fastrand::f64());
+        if let Receipt::Retry { why, next } = &receipt {
+            tracing::warn!(receiver = %name, id = %row.notice.id, next = %next, "not delivered yet: {why}");
+        }
         let Receipt::Dead { why } = &receipt else {
             return self.insist(|| self.store.settle(row.seq, receipt.clone(), now)).await;
         };
         let heirs = self.heirs(name);
         let heir = self.insist(|| self.store.bury(row.seq, why.clone(), heirs.clone(), now)).await?;
         let told = heir.as_deref().unwrap_or("nobody who does not know it");
-        tracing::error!(receiver = %name, id = %row.notice.id, told_instead = told, "dead letter: {why}");
+        let title = notify::sanitize::line(&row.notice.title, 200);
+        tracing::error!(receiver = %name, id = %row.notice.id, told_instead = told, "dead letter ({title}): {why}");
         self.bell.notify_waiters();
         Ok(())
     }
@@ -157,7 +178,7 @@ pub const LOG: &str = "log";
 
 fn gone() -> Delivery {
     Delivery::Rejected {
-        why: "this receiver answered 410 Gone before and is disabled until a restart".into(),
+        why: "this receiver answered 410 Gone before and is disabled until a reload or restart".into(),
         disable: true,
     }
 }

@@ -8,11 +8,14 @@ use jiff::tz::TimeZone;
 use tokio::sync::{Notify, futures::OwnedNotified, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::observe::{Plan, observe};
+use super::{
+    observe::Plan,
+    round::{Round, Turns},
+};
 use crate::{
     clock::Clock,
-    model::{FailureKind, Feed, Meter, Observation, Outcome, Snapshot, Time, View},
-    schedule::Schedule,
+    model::{Feed, Meter, Observation, Outcome, Snapshot, Time, View},
+    schedule::{EVERY_MIN, Schedule},
     spheron::{Client, Transport},
 };
 
@@ -47,22 +50,28 @@ impl Cadence {
         }
     }
 
-    /// Calls per 15 minutes that the schedule needs for what is known of the account.
-    pub fn planned_calls(&self, snapshot: &Snapshot) -> f64 {
-        let calls = |feed: Feed| {
-            let calls = match feed {
-                Feed::Offers => pages(snapshot.offers.len(), 100),
-                Feed::Volumes => {
-                    Plan::new(feed, snapshot).scopes.len().max(pages(snapshot.volumes.len(), 100))
-                }
-                Feed::Balance | Feed::Deployments | Feed::Detail | Feed::Inventory => {
-                    Plan::new(feed, snapshot).scopes.len()
-                }
-            };
-            #[allow(clippy::cast_precision_loss, reason = "a count of calls, far below 2⁵²")]
-            self.of(feed).map_or(0.0, |schedule| schedule.calls_per_15m(calls as f64))
+    /// Calls per 15 minutes that the feed's schedule needs for what is known of the account.
+    pub fn planned_calls(&self, feed: Feed, snapshot: &Snapshot) -> f64 {
+        let calls = match feed {
+            Feed::Offers => pages(snapshot.offers.len(), 100),
+            Feed::Volumes => Plan::new(feed, snapshot).scopes.len().max(pages(snapshot.volumes.len(), 100)),
+            Feed::Balance | Feed::Deployments | Feed::Detail | Feed::Inventory => {
+                Plan::new(feed, snapshot).scopes.len()
+            }
         };
-        Feed::ALL.into_iter().map(calls).sum()
+        #[allow(clippy::cast_precision_loss, reason = "a count of calls, far below 2⁵²")]
+        self.of(feed).map_or(0.0, |schedule| schedule.calls_per_15m(calls as f64))
+    }
+
+    /// What the schedule of everything but the balance has to be lengthened by, so that all of it fits. The balance is never
+    /// stretched: it has a reserve of its own, and is what everybody waits for (FAULTS 13).
+    pub fn stretch<T: Transport>(&self, client: &Client<T>, feed: Feed, snapshot: &Snapshot) -> f64 {
+        if feed == Feed::Balance {
+            return 1.0;
+        }
+        let balance = self.planned_calls(Feed::Balance, snapshot);
+        let rest = Feed::ALL.into_iter().filter(|other| *other != Feed::Balance);
+        client.stretch(rest.map(|other| self.planned_calls(other, snapshot)).sum(), balance)
     }
 }
 
@@ -71,10 +80,14 @@ fn pages(items: usize, per_page: usize) -> usize {
 }
 
 /// What a poller hands on.
-pub struct Polled {
-    pub observation: Observation,
-    /// How long until the next one, as the governor stretches the schedule.
-    pub interval: Duration,
+pub enum Polled {
+    Seen {
+        observation: Observation,
+        /// How long until the next one, as the governor stretches the schedule.
+        interval: Duration,
+    },
+    /// Our own governor holds the feed back: nothing was asked, and here is why.
+    Held { feed: Feed, why: Arc<str> },
 }
 
 /// What every poller shares.
@@ -116,11 +129,12 @@ impl<T: Transport + 'static> Pollers<T> {
     async fn poll_forever(&mut self, feed: Feed) {
         self.wait_for_first_word(feed).await;
         let anchor = self.clock.now();
+        let mut turns = Turns::default();
         loop {
             // Asked for before the poll, so that a bell amid it is not missed.
             let nudged = self.nudge.clone().notified_owned();
             let started = self.clock.now();
-            let due = match self.poll(feed, anchor).await {
+            let due = match self.poll(feed, anchor, &mut turns).await {
                 Some(due) => due,
                 None if feed == Feed::Detail => {
                     self.wait_for_vanished().await;
@@ -128,16 +142,18 @@ impl<T: Transport + 'static> Pollers<T> {
                 }
                 None => return,
             };
-            self.wait_until(due.max(started), nudged).await;
+            self.wait_until(due, started, nudged).await;
         }
     }
 
-    /// The balance goes first, and the inventory before the lists: it tells whether one list covers every team.
+    /// The balance goes first, the inventory before the lists (it tells whether one list covers every team), and what can wait
+    /// last, so that a small allowance goes where money is.
     async fn wait_for_first_word(&mut self, feed: Feed) {
         let after = match feed {
             Feed::Balance => return,
-            Feed::Inventory | Feed::Volumes | Feed::Offers => Feed::Balance,
-            Feed::Deployments | Feed::Detail => Feed::Inventory,
+            Feed::Inventory => Feed::Balance,
+            Feed::Deployments => Feed::Inventory,
+            Feed::Detail | Feed::Volumes | Feed::Offers => Feed::Deployments,
         };
         let spoken = |view: &Arc<View>| {
             view.snapshot.feeds.get(&after).is_some_and(|health| health.last_attempt.is_some())
@@ -156,41 +172,55 @@ impl<T: Transport + 'static> Pollers<T> {
     }
 
     /// One poll; says when the next is due. `None`: nothing to ask, or nobody listens any more.
-    async fn poll(&mut self, feed: Feed, anchor: Time) -> Option<Time> {
-        let started = self.clock.now();
+    async fn poll(&mut self, feed: Feed, anchor: Time, turns: &mut Turns) -> Option<Time> {
+        let (started, began) = (self.clock.now(), self.clock.monotonic());
         let snapshot = self.views.borrow().snapshot.clone();
-        let plan = Plan::new(feed, &snapshot);
         let cadence = self.cadence.borrow().clone();
         let Some(schedule) = cadence.of(feed) else {
             // Off: look again when the configuration changes.
             let _ = self.cadence.changed().await;
             return Some(self.clock.now());
         };
-        if plan.scopes.is_empty() && feed == Feed::Detail {
+        if feed == Feed::Detail && snapshot.vanished().is_empty() {
             return None;
         }
-        let began = self.clock.monotonic();
-        let observation = observe(&self.client, plan).await;
-        let took = self.clock.monotonic().saturating_sub(began);
-        let stretch = stretch(&self.client, feed, cadence.planned_calls(&snapshot));
-        let due = due(schedule, &cadence.zone, started, self.clock.now(), anchor, stretch);
-        if all_held(&observation) {
-            tracing::info!(%feed, "{}", observation.trouble().unwrap_or_default());
-            let now = self.clock.now();
-            return Some(due.clamp(now.plus(HELD_RETRY), now.plus(NAP)));
+        let plan =
+            if feed == Feed::Detail { turns.plan(&snapshot, started) } else { Plan::new(feed, &snapshot) };
+        let asked = !plan.scopes.is_empty();
+        let mut round = Round::new(plan);
+        let observation = loop {
+            match round.go(&self.client).await {
+                Ok(observation) => break observation,
+                Err(why) => {
+                    tracing::info!(%feed, "{why}");
+                    self.out.send(Polled::Held { feed, why }).await.ok()?;
+                    self.clock.sleep(HELD_RETRY).await;
+                }
+            }
+        };
+        let due = {
+            let stretch = cadence.stretch(&self.client, feed, &snapshot);
+            due(schedule, &cadence.zone, started, self.clock.now(), anchor, stretch)
+        };
+        if asked {
+            turns.note(&observation);
+            let took = self.clock.monotonic().saturating_sub(began);
+            self.meter.poll(feed, observation.outcome() == Outcome::Complete, took, observation.at);
+            if observation.outcome() != Outcome::Complete {
+                tracing::warn!(%feed, outcome = ?observation.outcome(), "{}", observation.trouble().unwrap_or_default());
+            }
+            let interval = due.since(started);
+            self.out.send(Polled::Seen { observation, interval }).await.ok()?;
         }
-        self.meter.poll(feed, observation.outcome() == Outcome::Complete, took, observation.at);
-        if observation.outcome() != Outcome::Complete {
-            tracing::warn!(%feed, outcome = ?observation.outcome(), "{}", observation.trouble().unwrap_or_default());
-        }
-        let interval = due.since(started);
-        self.out.send(Polled { observation, interval }).await.ok()?;
         Some(due)
     }
 
     /// Sleeps in naps, so that neither a clock step nor a suspension is slept through.
-    async fn wait_until(&self, due: Time, nudged: OwnedNotified) {
+    async fn wait_until(&self, due: Time, started: Time, nudged: OwnedNotified) {
         tokio::pin!(nudged);
+        // However it is nudged, no resource is polled more often than this.
+        let soonest =
+            self.clock.monotonic().saturating_add(EVERY_MIN).saturating_sub(self.clock.now().since(started));
         loop {
             let left = due.since(self.clock.now());
             if left.is_zero() {
@@ -198,25 +228,14 @@ impl<T: Transport + 'static> Pollers<T> {
             }
             tokio::select! {
                 biased;
-                () = &mut nudged => return,
+                () = &mut nudged => {
+                    self.clock.sleep(soonest.saturating_sub(self.clock.monotonic())).await;
+                    return;
+                }
                 () = self.clock.sleep(left.min(NAP)) => {}
             }
         }
     }
-}
-
-/// The balance is never stretched: it has a reserve of its own, and is what everybody waits for (FAULTS 13).
-pub(super) fn stretch<T: Transport>(client: &Client<T>, feed: Feed, planned_calls: f64) -> f64 {
-    if feed == Feed::Balance { 1.0 } else { client.stretch(planned_calls) }
-}
-
-/// A poll that the governor held back entirely did not happen; the schedule stretches instead of failing.
-pub(super) fn all_held(observation: &Observation) -> bool {
-    !observation.scopes.is_empty()
-        && observation
-            .scopes
-            .iter()
-            .all(|(_, result)| result.as_ref().err().is_some_and(|failure| failure.kind == FailureKind::Held))
 }
 
 /// The schedule's next instant, or later where the governor stretches it.

@@ -19,9 +19,10 @@ use sha2::{Digest, Sha256};
 
 use super::{
     core::Core,
-    observe::{Plan, observe},
+    observe::Plan,
     outbox::receipt,
-    poller::{Cadence, all_held, due, stretch},
+    poller::{Cadence, due},
+    round::{Round, Turns},
 };
 use crate::{
     engine::Engine,
@@ -80,6 +81,9 @@ pub struct Simulation {
     calls_per_15m: Option<u32>,
     gaps: Vec<(Time, Time)>,
     due: BTreeMap<Feed, Time>,
+    /// Polls that the governor interrupted, with their beginning.
+    rounds: BTreeMap<Feed, (Round, Time)>,
+    turns: Turns,
     receivers: BTreeSet<Arc<str>>,
     fails_percent: u8,
     rng: fastrand::Rng,
@@ -105,6 +109,8 @@ impl Simulation {
             core: Core::new(Default::default(), engine),
             db: Db::in_memory()?,
             due: BTreeMap::new(),
+            rounds: BTreeMap::new(),
+            turns: Turns::default(),
             rng: fastrand::Rng::with_seed(seed),
             anchor: start,
             trace: Sha256::new(),
@@ -183,6 +189,8 @@ impl Simulation {
 
     fn begin(&mut self, now: Time) {
         self.anchor = now;
+        self.rounds.clear();
+        self.turns = Turns::default();
         self.due =
             Feed::ALL.into_iter().filter(|feed| *feed != Feed::Detail).map(|feed| (feed, now)).collect();
         for feed in [Feed::Balance, Feed::Deployments] {
@@ -224,33 +232,38 @@ impl Simulation {
     }
 
     fn poll(&mut self, feed: Feed) -> Result<(), SimulationError> {
-        let started = self.now();
-        let snapshot = self.core.snapshot();
-        let plan = Plan::new(feed, snapshot);
         let Some(schedule) = self.cadence.of(feed).cloned() else {
             self.due.remove(&feed);
             return Ok(());
         };
-        let planned = self.cadence.planned_calls(snapshot);
-        let observation = ready(observe(&self.client, plan))?;
+        let (mut round, started) = self.rounds.remove(&feed).unwrap_or_else(|| {
+            let (snapshot, now) = (self.core.snapshot(), self.now());
+            let plan =
+                if feed == Feed::Detail { self.turns.plan(snapshot, now) } else { Plan::new(feed, snapshot) };
+            (Round::new(plan), now)
+        });
+        let observation = match ready(round.go(&self.client))? {
+            Ok(observation) => observation,
+            Err(why) => {
+                self.core.hold(feed, why);
+                self.rounds.insert(feed, (round, started));
+                self.due.insert(feed, self.now().plus(HELD_RETRY));
+                return Ok(());
+            }
+        };
         let now = self.now();
-        let stretch = stretch(&self.client, feed, planned);
+        let stretch = self.cadence.stretch(&self.client, feed, self.core.snapshot());
         let next = due(&schedule, &self.cadence.zone, started, now, self.anchor, stretch);
-        if feed == Feed::Detail {
-            self.due.remove(&feed);
-        } else if all_held(&observation) {
-            self.due.insert(feed, now.plus(HELD_RETRY));
-            return Ok(());
-        } else {
-            self.due.insert(feed, next);
+        self.due.insert(feed, next);
+        if !observation.scopes.is_empty() {
+            self.turns.note(&observation);
+            self.core.absorb(&observation);
+            self.core.expect(feed, next.since(started), observation.at);
         }
-        if all_held(&observation) {
-            return Ok(());
-        }
-        self.core.absorb(&observation);
-        self.core.expect(feed, next.since(started), observation.at);
-        if feed == Feed::Deployments && !self.core.snapshot().vanished().is_empty() {
-            self.due.insert(Feed::Detail, now);
+        if self.core.snapshot().vanished().is_empty() {
+            self.due.remove(&Feed::Detail);
+        } else if feed != Feed::Detail {
+            self.due.entry(Feed::Detail).or_insert(now);
         }
         Ok(())
     }

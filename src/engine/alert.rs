@@ -171,8 +171,8 @@ fn stay_firing(rule: &Rule, firing: Firing, cleared: Option<Time>, now: Time) ->
     if let (Some(repeat), Some(due)) = (rule.repeat_interval, next)
         && now >= due
     {
-        let nth = i64::try_from(now.since(firing.since).as_millis() / repeat.as_millis().max(1))
-            .unwrap_or(i64::MAX);
+        // By when people were told last: a changed `repeat_interval` never gives an id twice.
+        let nth = firing.told.millis();
         return Step::to(Firing { told: now, cleared, ..firing }.state())
             .telling(Transition::Reminder, nth, firing.since)
             .waking(Some(now.plus(repeat)));

@@ -11,7 +11,7 @@ mod words;
 use std::{collections::BTreeMap, sync::Arc};
 
 use alert::Move;
-pub use observe::{changes, fold};
+pub use observe::{changes, fold, forget_unwatched};
 
 use crate::model::{
     AlertKey, AlertState, Decisions, EventId, Glob, Held, Notice, Rule, Severity, Snapshot, Subject, Time,

@@ -162,6 +162,17 @@ fn fold_balances(snapshot: &mut Snapshot, observation: &Observation, watched: &[
     }
 }
 
+/// Teams that nobody wants watched any more leave with all that is theirs; nothing may be judged from what is no longer read.
+pub fn forget_unwatched(snapshot: &mut Snapshot, watched: &[Glob]) {
+    snapshot.teams.retain(|id, team| is_watched(watched, id, &team.name));
+    let teams = &snapshot.teams;
+    // A deployment may come before its team is known by name; the lists decide anew about those.
+    snapshot.deployments.retain(|_, tracked| teams.contains_key(&tracked.deployment.team));
+    snapshot.volumes.retain(|_, tracked| teams.contains_key(&tracked.volume.team));
+    snapshot.shrunk.retain(|id, _| teams.contains_key(id));
+    snapshot.unread.retain(|id| teams.contains_key(id));
+}
+
 fn new_team(id: &TeamId) -> TrackedTeam {
     TrackedTeam {
         id: id.clone(),
@@ -195,10 +206,11 @@ fn enter_balance(snapshot: &mut Snapshot, balance: &Balance, at: Time) {
     }
 }
 
-/// The unscoped list covers every team's own if all were whole and none holds what the unscoped one lacks.
+/// The unscoped list covers every team's own if all were whole, none holds what the unscoped one lacks, and at least two of them
+/// (or the only one) have something to show: empty lists prove nothing.
 fn judge_cover(snapshot: &mut Snapshot, observation: &Observation) {
-    let mut unscoped: Option<BTreeSet<&DeploymentId>> = None;
-    let mut of_teams: BTreeSet<&DeploymentId> = BTreeSet::new();
+    let mut unscoped: BTreeSet<&DeploymentId> = BTreeSet::new();
+    let mut of_teams: Vec<BTreeSet<&DeploymentId>> = Vec::new();
     for (scope, result) in &observation.scopes {
         let Ok(Facts::Deployments(list)) = result else { return };
         if !list.is_whole() {
@@ -206,19 +218,18 @@ fn judge_cover(snapshot: &mut Snapshot, observation: &Observation) {
         }
         let ids = list.items.iter().map(|deployment| &deployment.id);
         match scope {
-            Scope::Unscoped => unscoped = Some(ids.collect()),
-            Scope::Team(_) | Scope::One(_) => of_teams.extend(ids),
+            Scope::Unscoped => unscoped.extend(ids),
+            Scope::Team(_) | Scope::One(_) => of_teams.push(ids.collect()),
         }
     }
-    if let Some(unscoped) = unscoped {
-        snapshot.unscoped_covers = of_teams.is_subset(&unscoped);
-    }
+    let telling = of_teams.iter().filter(|ids| !ids.is_empty()).count();
+    snapshot.unscoped_covers =
+        telling >= of_teams.len().clamp(1, 2) && of_teams.iter().all(|ids| ids.is_subset(&unscoped));
 }
 
 fn fold_lists(snapshot: &mut Snapshot, observation: &Observation, watched: &[Glob]) {
     let at = observation.at;
     let running_before = running_by_team(snapshot);
-    let complete = observation.outcome() == Outcome::Complete;
     let mut seen: BTreeSet<DeploymentId> = BTreeSet::new();
     let mut covered: Vec<&Scope> = Vec::new();
     for (scope, result) in &observation.scopes {
@@ -248,22 +259,41 @@ fn fold_lists(snapshot: &mut Snapshot, observation: &Observation, watched: &[Glo
             Arc::make_mut(tracked).presence = Presence::Missing { since: at, not_found: 0 };
         }
     }
-    if complete && observation.feed == Feed::Deployments {
-        judge_shrinking(snapshot, &running_before, at);
+    let whole = |scope: &Scope| {
+        observation.scopes.iter().any(|(asked, result)| {
+            asked == scope && matches!(result, Ok(Facts::Deployments(list)) if list.is_whole())
+        })
+    };
+    let all = whole(&Scope::Unscoped) && snapshot.unscoped_covers;
+    let judged: Vec<TeamId> =
+        snapshot.teams.keys().filter(|id| all || whole(&Scope::Team((*id).clone()))).cloned().collect();
+    for team in judged {
+        judge_shrinking(snapshot, &team, running_before.get(&team), at);
     }
 }
 
+/// Which teams' lists the last poll could not read, and which are not ours to read.
 fn enter_denial(snapshot: &mut Snapshot, scope: &Scope, result: &Result<Facts, Failure>) {
-    let denied = result.as_ref().err().map(|failure| failure.message.clone());
+    let failure = result.as_ref().err();
+    let forbidden = failure
+        .filter(|failure| failure.kind == FailureKind::Forbidden)
+        .map(|failure| failure.message.clone());
     for (id, team) in &mut snapshot.teams {
         let meant = match scope {
             Scope::Team(meant) => meant == id,
-            // One list for all: if it came, every team's came. If not, the feed itself has failed.
-            Scope::Unscoped => denied.is_none(),
+            Scope::Unscoped => true,
             Scope::One(_) => false,
         };
-        if meant && team.denied != denied {
-            Arc::make_mut(team).denied.clone_from(&denied);
+        if !meant {
+            continue;
+        }
+        if failure.is_some() {
+            snapshot.unread.insert(id.clone());
+        } else {
+            snapshot.unread.remove(id);
+        }
+        if (failure.is_none() || forbidden.is_some()) && team.denied != forbidden {
+            Arc::make_mut(team).denied.clone_from(&forbidden);
         }
     }
 }
@@ -354,26 +384,25 @@ fn running_by_team(snapshot: &Snapshot) -> BTreeMap<TeamId, Vec<DeploymentId>> {
     running
 }
 
-/// Explained shrinkings end here, and new ones begin.
-fn judge_shrinking(snapshot: &mut Snapshot, running_before: &BTreeMap<TeamId, Vec<DeploymentId>>, at: Time) {
-    let missing = |snapshot: &Snapshot, id: &DeploymentId| {
-        snapshot.deployments.get(id).is_some_and(|t| matches!(t.presence, Presence::Missing { .. }))
+/// A shrinking that is explained ends here, and a new one begins.
+fn judge_shrinking(
+    snapshot: &mut Snapshot,
+    team: &TeamId,
+    running_before: Option<&Vec<DeploymentId>>,
+    at: Time,
+) {
+    let missing = |id: &&DeploymentId| {
+        snapshot.deployments.get(*id).is_some_and(|t| matches!(t.presence, Presence::Missing { .. }))
     };
-    let explained: Vec<TeamId> = snapshot
-        .shrunk
-        .iter()
-        .filter(|(_, shrunk)| !shrunk.vanished.iter().any(|id| missing(snapshot, id)))
-        .map(|(team, _)| team.clone())
-        .collect();
-    for team in explained {
-        snapshot.shrunk.remove(&team);
-    }
-    for (team, ids) in running_before {
-        let vanished: Vec<DeploymentId> = ids.iter().filter(|id| missing(snapshot, id)).cloned().collect();
-        if vanished.len() >= 2 && vanished.len().saturating_mul(2) >= ids.len() {
-            let running_before = u32::try_from(ids.len()).unwrap_or(u32::MAX);
-            snapshot.shrunk.insert(team.clone(), Shrunk { at, running_before, vanished });
-        }
+    let explained =
+        snapshot.shrunk.get(team).is_some_and(|shrunk| !shrunk.vanished.iter().any(|id| missing(&id)));
+    let running_before = running_before.map_or(&[][..], Vec::as_slice);
+    let vanished: Vec<DeploymentId> = running_before.iter().filter(missing).cloned().collect();
+    if vanished.len() >= 2 && vanished.len().saturating_mul(2) >= running_before.len() {
+        let running_before = u32::try_from(running_before.len()).unwrap_or(u32::MAX);
+        snapshot.shrunk.insert(team.clone(), Shrunk { at, running_before, vanished });
+    } else if explained {
+        snapshot.shrunk.remove(team);
     }
 }
 

@@ -545,6 +545,132 @@ fn a_balance_from_before_a_restart_fires_nothing_new() {
 }
 
 #[test]
+fn a_rule_that_is_new_tells_no_old_stories() {
+    let mut rig = Rig::new(Vec::new());
+    rig.list(T0, vec![spot("a", "running")]);
+    rig.list(after(1), vec![Deployment { stopped_at: Some(after(1)), ..spot("a", "terminated-provider") }]);
+    rig.engine.replace(vec![rule("spot-interrupted", RuleKind::SpotInterrupted)], vec![Glob::new("*")]);
+    assert_eq!(rig.step(after(1).plus(HOUR * 25)), told(&[]));
+    assert_eq!(rig.step(after(1).plus(HOUR * 23)).len(), 1);
+}
+
+#[test]
+fn an_end_without_a_time_at_first_sight_is_the_past_unless_it_was_created_today() {
+    let mut rig = Rig::new(vec![rule("spot-interrupted", RuleKind::SpotInterrupted)]);
+    let old = Deployment { created_at: T0.minus(HOUR * 25), ..spot("old", "terminated-provider") };
+    rig.list(T0, vec![old, spot("new", "terminated-provider")]);
+    let told = rig.step(T0);
+    assert_eq!(told.len(), 1);
+    assert!(told[0].1.contains("box-new"), "{told:?}");
+}
+
+#[test]
+fn a_failed_balance_poll_ripens_nothing() {
+    let mut rig = Rig::new(vec![Rule { for_: MINUTE * 5, ..low_balance() }]);
+    rig.balance(after(1), 100).step(after(1));
+    rig.fail(Feed::Balance, after(6), FailureKind::Server);
+    assert_eq!(rig.step(after(7)), told(&[]));
+    assert_eq!(rig.balance(after(8), 100).step(after(8)).len(), 1);
+}
+
+#[test]
+fn a_team_that_is_no_longer_watched_leaves_with_all_that_is_its() {
+    let mut rig = Rig::new(vec![rule("running-long", RuleKind::RunningLong { longer_than: HOUR * 2 })]);
+    rig.list(T0, vec![deployment("a", "running")]);
+    forget_unwatched(&mut rig.snapshot, &[Glob::new("another")]);
+    assert!(rig.snapshot.teams.is_empty() && rig.snapshot.deployments.is_empty());
+    assert_eq!(rig.step(after(90)), told(&[]));
+}
+
+#[test]
+fn a_deleted_volume_costs_nothing() {
+    let mut rig = Rig::new(Vec::new());
+    let volume = |status: &str| crate::model::Volume {
+        id: crate::model::VolumeId::new("v"),
+        created_at: T0,
+        name: "data".into(),
+        team: TeamId::new("t1"),
+        provider: "verda".into(),
+        status: crate::model::VolumeStatus::from(Arc::from(status)),
+        size_bytes: 1,
+        used_bytes: 0,
+        hourly_rate: Usd::from_cents(3),
+        attached_to: Vec::new(),
+        last_detached_at: None,
+    };
+    let scope = || Scope::Team(TeamId::new("t1"));
+    for (status, cents) in [("available", 3), ("deleting", 3), ("deleted", 0)] {
+        rig.fold(&seen(Feed::Volumes, after(1), scope(), Ok(Facts::Volumes(whole(vec![volume(status)])))));
+        assert_eq!(rig.snapshot.burn_per_hour(&TeamId::new("t1")), Usd::from_cents(cents), "{status}");
+    }
+}
+
+#[test]
+fn empty_lists_do_not_show_that_one_list_covers_all() {
+    let inventory = |unscoped: &[&str], own: [&[&str]; 2]| {
+        let list = |ids: &[&str]| {
+            Ok(Facts::Deployments(whole(ids.iter().map(|id| deployment(id, "running")).collect())))
+        };
+        let mut rig = Rig::new(Vec::new());
+        rig.fold(&Observation {
+            feed: Feed::Inventory,
+            at: T0,
+            scopes: vec![
+                (Scope::Unscoped, list(unscoped)),
+                (Scope::Team(TeamId::new("t1")), list(own[0])),
+                (Scope::Team(TeamId::new("t2")), list(own[1])),
+            ],
+            skew_ms: None,
+        });
+        rig.snapshot.unscoped_covers
+    };
+    assert!(inventory(&["a", "b"], [&["a"], &["b"]]));
+    assert!(!inventory(&["a"], [&["a"], &[]]), "it may be the current team's alone");
+    assert!(!inventory(&["a"], [&["a"], &["b"]]));
+    assert!(!inventory(&[], [&[], &[]]));
+}
+
+#[test]
+fn fault_10_a_forbidden_team_does_not_hide_that_another_fleet_shrank() {
+    let mut rig = Rig::new(vec![rule("fleet-shrunk", RuleKind::FleetShrunk)]);
+    rig.snapshot.unscoped_covers = false;
+    let poll = |rig: &mut Rig, at: Time, items: Vec<Deployment>| {
+        rig.fold(&Observation {
+            feed: Feed::Deployments,
+            at,
+            scopes: vec![
+                (Scope::Team(TeamId::new("t1")), Ok(Facts::Deployments(whole(items)))),
+                (Scope::Team(TeamId::new("t2")), Err(Failure::new(FailureKind::Forbidden, "FORBIDDEN"))),
+            ],
+            skew_ms: None,
+        });
+    };
+    poll(&mut rig, T0, ["a", "b"].map(|id| deployment(id, "running")).to_vec());
+    poll(&mut rig, after(1), Vec::new());
+    assert_eq!(rig.step(after(1)).len(), 1);
+}
+
+#[test]
+fn a_changed_repeat_interval_gives_no_id_twice() {
+    let mut rig = Rig::new(vec![Rule { repeat_interval: Some(HOUR), ..low_balance() }]);
+    let mut ids = std::collections::BTreeSet::new();
+    for hour in 0..6 {
+        let at = T0.plus(HOUR * hour);
+        rig.balance(at, 100);
+        ids.extend(rig.engine.step(&rig.snapshot, at).notices.into_iter().map(|notice| notice.id));
+    }
+    rig.engine.replace(vec![Rule { repeat_interval: Some(HOUR * 4), ..low_balance() }], vec![Glob::new("*")]);
+    for hour in 6..20 {
+        let at = T0.plus(HOUR * hour);
+        rig.balance(at, 100);
+        for notice in rig.engine.step(&rig.snapshot, at).notices {
+            assert!(ids.insert(notice.id), "said before, so the outbox would ignore it");
+        }
+    }
+    assert_eq!(ids.len(), 6 + 3);
+}
+
+#[test]
 fn a_rule_that_is_gone_takes_its_alerts_along_silently() {
     let mut rig = Rig::new(vec![low_balance()]);
     rig.balance(after(1), 100).step(after(1));

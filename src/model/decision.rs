@@ -44,8 +44,6 @@ pub enum HeldReason {
     PastEvent,
     /// What it needs to know is not known: the last state stays.
     Unknown { feed: Feed },
-    /// The rule's matcher leaves this subject out.
-    NotMatched,
 }
 
 /// Everything one step commits, in one transaction.

@@ -3,12 +3,17 @@
 //! It must never hold a hint that something changed, only what is: the engine decides from state. Unchanged records are
 //! shared (`Arc`), so a copy for readers costs pointers.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use serde::{Deserialize, Serialize};
 
 use super::{
     Deployment, DeploymentId, FailureKind, Feed, Offer, Outcome, TeamId, Time, Usd, Volume, VolumeId,
+    VolumeStatus,
 };
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -21,6 +26,8 @@ pub struct Snapshot {
     pub offers: Arc<Vec<Offer>>,
     /// Teams whose fleet shrank by half or more between two complete polls, until every vanished deployment is explained.
     pub shrunk: BTreeMap<TeamId, Shrunk>,
+    /// Teams whose own list the last poll could not read: what we know of their fleet is old. Not persisted.
+    pub unread: BTreeSet<TeamId>,
     /// Since when the API answers 401; `None` once any call was authorised.
     pub key_rejected_since: Option<Time>,
     /// The API's clock minus ours at the last answer that said.
@@ -79,7 +86,7 @@ pub struct TrackedTeam {
     pub previous: Option<(Usd, Time)>,
     /// Since when a watched team is missing from complete answers, or its balance unreadable.
     pub unknown_since: Option<Time>,
-    /// Why its own lists could not be read at the last poll (403, a fault), if so: what we know of its fleet is old.
+    /// Why its lists are not ours to read (403), if so.
     pub denied: Option<Arc<str>>,
 }
 
@@ -127,6 +134,13 @@ pub struct TrackedVolume {
     pub gone_at: Option<Time>,
 }
 
+impl TrackedVolume {
+    /// Attached or not, it bills until it is deleted.
+    pub fn bills(&self) -> bool {
+        self.gone_at.is_none() && self.volume.status != VolumeStatus::Deleted
+    }
+}
+
 /// Half or more of a team's running deployments, and at least two, vanished from one complete poll to the next (FAULTS 6).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Shrunk {
@@ -169,7 +183,7 @@ impl Snapshot {
     /// What bills now in a team, per hour: deployments and volumes.
     pub fn burn_per_hour(&self, team: &TeamId) -> Usd {
         let deployments = self.deployments.values().filter(|t| &t.deployment.team == team && t.is_live());
-        let volumes = self.volumes.values().filter(|v| &v.volume.team == team && v.gone_at.is_none());
+        let volumes = self.volumes.values().filter(|v| &v.volume.team == team && v.bills());
         let deployments: Usd = deployments.map(|t| t.deployment.hourly_rate).sum();
         deployments.saturating_add(volumes.map(|v| v.volume.hourly_rate).sum())
     }

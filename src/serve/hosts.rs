@@ -33,6 +33,11 @@ enum Name {
 #[error("`[serve] hosts` has an entry that is not a host name or address with an optional port: {0:?}")]
 pub struct BadHost(pub String);
 
+/// Whether `[serve] hosts` can be used, without a listener.
+pub fn check_hosts(further: &[String]) -> Result<(), BadHost> {
+    Hosts::new(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), further).map(drop)
+}
+
 impl Hosts {
     /// The loopback names and the listen address always hold, and so does the address that a connection came to.
     pub fn new(listen: SocketAddr, further: &[String]) -> Result<Self, BadHost> {

@@ -26,7 +26,7 @@ pub fn render(view: &View, now: Time) -> String {
     let deployments: Vec<&Tracked> =
         snapshot.deployments.values().map(Arc::as_ref).filter(|tracked| is_shown(tracked, now)).collect();
     let volumes: Vec<&TrackedVolume> =
-        snapshot.volumes.values().map(Arc::as_ref).filter(|tracked| tracked.gone_at.is_none()).collect();
+        snapshot.volumes.values().map(Arc::as_ref).filter(|tracked| tracked.bills()).collect();
     // About what one takes with ids of 24 characters; a guess too low costs a copy.
     let mut page = Page::with_capacity(4_096 + 1_100 * deployments.len() + 450 * volumes.len());
     balances(&mut page, snapshot);

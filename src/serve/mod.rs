@@ -16,7 +16,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::{net::TcpListener, sync::watch};
 use tokio_util::sync::CancellationToken;
 
-pub use hosts::BadHost;
+pub use hosts::{BadHost, check_hosts};
 pub use self_metrics::SelfMetrics;
 
 use crate::{clock::Clock, model::View};

@@ -2,7 +2,10 @@
 //!
 //! It must never read the disk to find out what changed: `Known` says what the last rows say, so a step costs its changes.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use rusqlite::{Connection, named_params, params};
 
@@ -68,6 +71,7 @@ impl Known {
             shrunk,
             key_rejected_since,
             skew_ms: None,
+            unread: BTreeSet::new(),
             unscoped_covers,
             first_observed,
             config_error: None,

@@ -45,14 +45,16 @@ pub fn spot_interrupted(rule: &Rule, ground: &Ground<'_>, each: &mut dyn FnMut(S
     for_each(rule, ground, each, &|tracked| {
         let interrupted = tracked.deployment.instance_type.is_spot()
             && tracked.deployment.status == Status::TerminatedProvider;
-        if interrupted { ended(tracked).into() } else { Verdict::NotMet.into() }
+        if interrupted { ended(tracked, ground).into() } else { Verdict::NotMet.into() }
     });
 }
 
 /// Not SPOT and `terminated-provider` is an event; `stopped` and unknown statuses are states that can pass.
 pub fn provider_stopped(rule: &Rule, ground: &Ground<'_>, each: &mut dyn FnMut(Subject, Judgement)) {
     for_each(rule, ground, each, &|tracked| match tracked.deployment.status {
-        Status::TerminatedProvider if !tracked.deployment.instance_type.is_spot() => ended(tracked).into(),
+        Status::TerminatedProvider if !tracked.deployment.instance_type.is_spot() => {
+            ended(tracked, ground).into()
+        }
         Status::Stopped | Status::Unknown(_) => match unsure(tracked, ground) {
             Some(feed) => Verdict::Unknown(feed).into(),
             None => Judgement::met_if(tracked.is_live()),
@@ -87,22 +89,22 @@ fn unsure(tracked: &Tracked, ground: &Ground<'_>) -> Option<Feed> {
     if matches!(tracked.presence, Presence::Missing { .. }) {
         return Some(Feed::Detail);
     }
-    let denied =
-        ground.snapshot.teams.get(&tracked.deployment.team).is_some_and(|team| team.denied.is_some());
+    let unread = ground.snapshot.unread.contains(&tracked.deployment.team);
     let feed = ground.snapshot.feeds.get(&Feed::Deployments).and_then(|feed| feed.last_outcome);
     let blind = match feed {
         None | Some(Outcome::Failed) => true,
         Some(Outcome::Complete | Outcome::Partial) => false,
     };
-    (denied || blind || tracked.unreadable_since.is_some()).then_some(Feed::Deployments)
+    (unread || blind || tracked.unreadable_since.is_some()).then_some(Feed::Deployments)
 }
 
-/// News if we saw the transition ourselves, or met it within a day of its happening.
-fn ended(tracked: &Tracked) -> Verdict {
-    let at = tracked.deployment.stopped_at.unwrap_or(tracked.status_since);
-    if tracked.status_before.is_some() || tracked.first_seen.since(at) <= NEWS_FOR {
-        Verdict::Event
+/// News if we saw the transition ourselves in the last day, or met it within a day of its happening. Without a stop time it is
+/// only known to lie after the creation.
+fn ended(tracked: &Tracked, ground: &Ground<'_>) -> Verdict {
+    let age = if tracked.status_before.is_some() {
+        ground.now.since(tracked.status_since)
     } else {
-        Verdict::Past
-    }
+        tracked.first_seen.since(tracked.deployment.stopped_at.unwrap_or(tracked.deployment.created_at))
+    };
+    if age <= NEWS_FOR { Verdict::Event } else { Verdict::Past }
 }

@@ -5,7 +5,7 @@
 use super::{Ground, Judgement};
 use crate::{
     engine::alert::Verdict,
-    model::{Feed, Rule, Subject, TeamId, Usd},
+    model::{Feed, Outcome, Rule, Subject, TeamId, Usd},
 };
 
 pub fn balance(
@@ -15,8 +15,9 @@ pub fn balance(
     ground: &Ground<'_>,
     each: &mut dyn FnMut(Subject, Judgement),
 ) {
-    // What an earlier process saw may be long out of date: somebody may have topped up.
-    let heard = ground.snapshot.feeds.get(&Feed::Balance).is_some_and(|feed| feed.last_usable.is_some());
+    // A failed poll keeps the last state, and what an earlier process saw may be long out of date.
+    let outcome = ground.snapshot.feeds.get(&Feed::Balance).and_then(|feed| feed.last_outcome);
+    let heard = matches!(outcome, Some(Outcome::Complete | Outcome::Partial));
     for (id, team) in &ground.snapshot.teams {
         if !rule.matcher.matches_team(id.as_str(), &team.name) {
             continue;

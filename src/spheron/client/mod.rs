@@ -189,11 +189,11 @@ impl<T: Transport> Client<T> {
         self.state().skew_ms
     }
 
-    /// 1 or more: by how much to lengthen the schedule, so that so many planned calls fit. The balance has a reserve of its own
-    /// and need not be stretched with the rest (FAULTS 13).
-    pub fn stretch(&self, planned_calls_per_15m: f64) -> f64 {
+    /// 1 or more: by how much to lengthen the schedule of the planned calls, so that they fit beside those that are not
+    /// stretched (the balance: FAULTS 13).
+    pub fn stretch(&self, planned_calls_per_15m: f64, unstretched_calls_per_15m: f64) -> f64 {
         let now = self.transport.now();
-        self.state().governor.stretch(planned_calls_per_15m, now)
+        self.state().governor.stretch(planned_calls_per_15m, unstretched_calls_per_15m, now)
     }
 
     /// Since a 401, until the key is accepted again.

@@ -361,14 +361,14 @@ fn fault_13_a_drained_budget_stretches_the_schedule_while_the_balance_goes_on() 
         ("x-ratelimit-reset", "2025-12-29T14:10:00.000Z"),
     ];
     let client = client([answer_with(200, &headers, EMPTY)]);
-    assert!((client.stretch(36.0) - 1.0).abs() < 1e-9);
+    assert!((client.stretch(36.0, 0.0) - 1.0).abs() < 1e-9);
     run(client.balances()).unwrap();
-    assert!(client.stretch(36.0) > 10.0);
+    assert!(client.stretch(36.0, 0.0) > 10.0);
     assert_eq!(run(client.deployments(None, true, false)).unwrap_err().kind, FailureKind::Held);
     client.next(answer(200, EMPTY));
     assert!(run(client.balances()).is_ok());
     client.wait(600);
-    assert!((client.stretch(36.0) - 1.0).abs() < 1e-9);
+    assert!((client.stretch(36.0, 0.0) - 1.0).abs() < 1e-9);
 }
 
 #[test]

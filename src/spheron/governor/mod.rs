@@ -208,17 +208,19 @@ impl Governor {
         self.key_probe_at.is_some()
     }
 
-    /// By how much a schedule of so many calls must be lengthened to fit; 1 if it fits.
-    pub fn stretch(&self, planned_calls_per_15m: f64, now: Time) -> f64 {
+    /// By how much a schedule of so many calls must be lengthened to fit beside others that are not; 1 if it fits.
+    pub fn stretch(&self, planned_calls_per_15m: f64, unstretched_calls_per_15m: f64, now: Time) -> f64 {
         if !planned_calls_per_15m.is_finite() || planned_calls_per_15m <= 0.0 {
             return 1.0;
         }
         let usable = self.allowance().saturating_sub(self.leaves_of_own(Priority::Offers)).max(1);
-        let own = planned_calls_per_15m / f64::from(usable);
+        let beside =
+            |usable: u32, windows: f64| (f64::from(usable) - unstretched_calls_per_15m * windows).max(1.0);
+        let own = planned_calls_per_15m / beside(usable, 1.0);
         let drained = self.granted.filter(|granted| now < granted.reset).map_or(1.0, |granted| {
             let usable = granted.remaining.saturating_sub(self.leaves_to_api(Priority::Offers)).max(1);
             let windows_left = granted.reset.since(now).as_secs_f64() / WINDOW.as_secs_f64();
-            (planned_calls_per_15m * windows_left / f64::from(usable)).min(DRAIN_STRETCH_MAX)
+            (planned_calls_per_15m * windows_left / beside(usable, windows_left)).min(DRAIN_STRETCH_MAX)
         });
         own.max(drained).max(1.0)
     }

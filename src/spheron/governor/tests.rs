@@ -97,26 +97,26 @@ fn fault_12_after_a_429_nothing_is_sent_until_the_wait_is_over() {
 #[test]
 fn fault_13_when_another_client_drains_the_budget_the_schedule_stretches_and_the_balance_goes_on() {
     let mut governor = with_250();
-    assert!((governor.stretch(36.0, START) - 1.0).abs() < 1e-9);
+    assert!((governor.stretch(36.0, 0.0, START) - 1.0).abs() < 1e-9);
     governor.learn(&rate(250, 60, 900), START);
     assert!(
-        (governor.stretch(36.0, START) - 36.0 / 15.0).abs() < 1e-9,
+        (governor.stretch(36.0, 0.0, START) - 36.0 / 15.0).abs() < 1e-9,
         "60 of 250 are left, 45 of them kept"
     );
     governor.learn(&rate(250, 20, 900), START);
-    assert!((governor.stretch(36.0, START) - 15.0).abs() < 1e-9, "no longer than one window");
+    assert!((governor.stretch(36.0, 0.0, START) - 15.0).abs() < 1e-9, "no longer than one window");
     assert!(governor.admit(Priority::Deployments, START).is_err());
     assert!(governor.admit(Priority::Balance, START).is_ok());
-    assert!((governor.stretch(36.0, at(900)) - 1.0).abs() < 1e-9, "the next window is whole again");
+    assert!((governor.stretch(36.0, 0.0, at(900)) - 1.0).abs() < 1e-9, "the next window is whole again");
 }
 
 #[test]
 fn a_schedule_that_does_not_fit_is_stretched_to_fit() {
     let governor = Governor::new(None);
-    assert!((governor.stretch(36.0, START) - 1.0).abs() < 1e-9, "one team on defaults fits into 50");
-    assert!((governor.stretch(72.0, START) - 2.0).abs() < 1e-9);
+    assert!((governor.stretch(36.0, 0.0, START) - 1.0).abs() < 1e-9, "one team on defaults fits into 50");
+    assert!((governor.stretch(72.0, 0.0, START) - 2.0).abs() < 1e-9);
     for nonsense in [f64::NAN, f64::INFINITY, -1.0, 0.0] {
-        assert!((governor.stretch(nonsense, START) - 1.0).abs() < 1e-9);
+        assert!((governor.stretch(nonsense, 0.0, START) - 1.0).abs() < 1e-9);
     }
 }
 
@@ -130,7 +130,7 @@ fn our_own_calls_alone_do_not_stretch_a_schedule_that_fits() {
         }
         let used = u32::try_from(governor.own.len()).unwrap();
         governor.learn(&rate(250, 250 - used, 900 - second), at(second));
-        assert!((governor.stretch(92.0, at(second)) - 1.0).abs() < 1e-9, "{second}");
+        assert!((governor.stretch(92.0, 0.0, at(second)) - 1.0).abs() < 1e-9, "{second}");
     }
 }
 
