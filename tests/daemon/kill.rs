@@ -8,13 +8,13 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use rusqlite::Connection;
 use spheron_watch::sim::Event;
 
-use crate::lab::{Hook, Lab, fleet, until};
+use crate::lab::{Hook, Lab, fleet, stopwatch, until};
 
 /// What anybody could read in the database, and so must find there for ever.
 #[derive(Debug, Default)]
@@ -82,16 +82,16 @@ fn fault_31_killed_again_and_again_it_loses_no_committed_fact_and_no_alert() {
     daemon.wait_until_ready();
     daemon.kill();
 
-    let began = Instant::now();
+    let began = stopwatch();
     for (kill, reclaimed) in spots.chunks(2).enumerate() {
         for spot in reclaimed {
             lab.happens(Event::Reclaim(spot.clone()));
         }
         let mut daemon = lab.start();
         until("started", || daemon.log().contains("started").then_some(()));
-        let life = Instant::now();
+        let life = stopwatch();
         let length = Duration::from_millis(fastrand::u64(0..500));
-        while life.elapsed() < length {
+        while life() < length {
             daemon.reload();
             std::thread::sleep(Duration::from_millis(fastrand::u64(1..40)));
         }
@@ -100,7 +100,7 @@ fn fault_31_killed_again_and_again_it_loses_no_committed_fact_and_no_alert() {
         daemon.kill();
         Committed::read(&mut lab.reader()).assert_holds_all_of(&seen, &format!("kill {kill}"));
     }
-    let took = began.elapsed();
+    let took = began();
 
     let mut daemon = lab.start();
     until("every row to be delivered", || {

@@ -15,7 +15,7 @@ use std::{
         Arc, Mutex, MutexGuard,
         atomic::{AtomicUsize, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use rusqlite::{Connection, OpenFlags};
@@ -32,14 +32,21 @@ use tokio_util::sync::CancellationToken;
 /// For what takes milliseconds on an idle machine, and longer on a busy one.
 pub const SOON: Duration = Duration::from_secs(30);
 
+/// How long it is since it was made, in real time.
+pub fn stopwatch() -> impl Fn() -> Duration {
+    let clock = Clock::system();
+    let began = clock.monotonic();
+    move || clock.monotonic().saturating_sub(began)
+}
+
 /// Waits for something to become so, and says what did not.
 pub fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let began = Instant::now();
+    let began = stopwatch();
     loop {
         if let Some(found) = look() {
             return found;
         }
-        assert!(began.elapsed() < SOON, "not within {SOON:?}: {what}");
+        assert!(began() < SOON, "not within {SOON:?}: {what}");
         std::thread::sleep(Duration::from_millis(10));
     }
 }
@@ -230,12 +237,12 @@ impl Daemon {
     /// Waits for its end.
     pub fn ended(&mut self) -> ExitStatus {
         let (child, log) = (&mut self.child, &self.log);
-        let began = Instant::now();
+        let began = stopwatch();
         loop {
             if let Some(status) = child.try_wait().unwrap() {
                 return status;
             }
-            assert!(began.elapsed() < SOON, "it does not end: {}", fs::read_to_string(log).unwrap());
+            assert!(began() < SOON, "it does not end: {}", fs::read_to_string(log).unwrap());
             std::thread::sleep(Duration::from_millis(10));
         }
     }

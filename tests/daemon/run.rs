@@ -1,13 +1,13 @@
 //! A daemon that is started with next to nothing, and what it tells while it runs.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use spheron_watch::{
     model::Usd,
     sim::{Event, Spec},
 };
 
-use crate::lab::{Hook, Lab, fleet, until};
+use crate::lab::{Hook, Lab, fleet, stopwatch, until};
 
 #[test]
 fn with_a_key_and_an_address_alone_it_watches_serves_metrics_and_logs_alerts() {
@@ -16,10 +16,10 @@ fn with_a_key_and_an_address_alone_it_watches_serves_metrics_and_logs_alerts() {
         world.deploy(now.minus(Duration::from_secs(26 * 3_600)), Spec::new(&team, "forgotten"));
         world.add_team("tools", "admin", Usd::from_cents(50_000));
     });
-    let began = Instant::now();
+    let began = stopwatch();
     let mut daemon = lab.start();
     daemon.wait_until_ready();
-    let took = began.elapsed();
+    let took = began();
     assert!(took < Duration::from_secs(5), "the first complete observation took {took:?}");
 
     let balances = daemon.metric("spheron_balance_usd");

@@ -1,11 +1,6 @@
 //! Beside a service manager: readiness, watchdog, reload and stop, and an end that finishes what was begun.
 
-use std::{
-    io::ErrorKind,
-    os::unix::net::UnixDatagram,
-    sync::mpsc,
-    time::{Duration, Instant},
-};
+use std::{io::ErrorKind, os::unix::net::UnixDatagram, sync::mpsc, time::Duration};
 
 use rustix::process::Signal;
 use spheron_watch::{
@@ -20,7 +15,7 @@ use spheron_watch::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::lab::{Hook, Lab, SOON, until};
+use crate::lab::{Hook, Lab, SOON, stopwatch, until};
 
 /// Stands in for systemd's end of `NOTIFY_SOCKET`.
 struct Manager {
@@ -30,12 +25,12 @@ struct Manager {
 
 impl Manager {
     fn wait_for(&mut self, what: &str) -> String {
-        let began = Instant::now();
+        let began = stopwatch();
         loop {
             if let Some(heard) = self.heard.iter().find(|heard| heard.lines().any(|l| l.starts_with(what))) {
                 return heard.clone();
             }
-            assert!(began.elapsed() < SOON, "{what} was not heard, but {:?}", self.heard);
+            assert!(began() < SOON, "{what} was not heard, but {:?}", self.heard);
             let mut bytes = [0; 4_096];
             match self.socket.recv(&mut bytes) {
                 Ok(length) => self.heard.push(String::from_utf8_lossy(&bytes[..length]).into_owned()),
@@ -122,10 +117,10 @@ fn int_ends_an_idle_daemon_within_seconds() {
     let lab = Lab::quiet();
     let mut daemon = lab.start();
     daemon.wait_until_ready();
-    let began = Instant::now();
+    let began = stopwatch();
     daemon.signal(Signal::INT);
     assert_eq!(daemon.ended().code(), Some(0));
-    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    assert!(began() < Duration::from_secs(5), "{:?}", began());
     assert!(daemon.log().trim_end().ends_with("stopped"), "{}", daemon.log());
 }
 
