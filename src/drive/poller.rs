@@ -188,9 +188,9 @@ impl<T: Transport + 'static> Pollers<T> {
             if feed == Feed::Detail { turns.plan(&snapshot, started) } else { Plan::new(feed, &snapshot) };
         let asked = !plan.scopes.is_empty();
         let mut round = Round::new(plan);
-        let observation = loop {
+        let (observation, last_asked) = loop {
             match round.go(&self.client).await {
-                Ok(observation) => break observation,
+                Ok(done) => break done,
                 Err(why) => {
                     tracing::info!(%feed, "{why}");
                     self.out.send(Polled::Held { feed, why }).await.ok()?;
@@ -200,7 +200,7 @@ impl<T: Transport + 'static> Pollers<T> {
         };
         let due = {
             let stretch = cadence.stretch(&self.client, feed, &snapshot);
-            due(schedule, &cadence.zone, started, self.clock.now(), anchor, stretch)
+            due(schedule, &cadence.zone, (started, last_asked, self.clock.now()), anchor, stretch)
         };
         if asked {
             turns.note(&observation);
@@ -238,18 +238,19 @@ impl<T: Transport + 'static> Pollers<T> {
     }
 }
 
-/// The schedule's next instant, or later where the governor stretches it.
+/// The schedule's next instant after a poll that began, asked its last question and ended then; later where the governor
+/// stretches it, or where a slow poll ended shortly before that instant.
 pub(super) fn due(
     schedule: &Schedule,
     zone: &TimeZone,
-    started: Time,
-    now: Time,
+    (started, asked, now): (Time, Time, Time),
     anchor: Time,
     stretch: f64,
 ) -> Time {
     let stretched = started.plus(schedule.min_interval().mul_f64(stretch.clamp(1.0, 1_000.0)));
     let next = schedule.next_after(now, zone, anchor).unwrap_or_else(|| now.plus(NAP));
-    if stretch > 1.0 { next.max(stretched) } else { next }
+    let next = if stretch > 1.0 { next.max(stretched) } else { next };
+    next.max(asked.plus(EVERY_MIN))
 }
 
 #[cfg(test)]
@@ -260,7 +261,7 @@ mod tests {
     fn a_stretched_schedule_is_late_by_just_the_stretch() {
         let every = Schedule::parse("every 60s").unwrap();
         let t = Time::from_secs;
-        let next = |stretch| due(&every, &TimeZone::UTC, t(60), t(61), t(0), stretch);
+        let next = |stretch| due(&every, &TimeZone::UTC, (t(60), t(60), t(61)), t(0), stretch);
         assert_eq!(next(1.0), t(120));
         assert_eq!(next(1.5), t(150));
         assert_eq!(next(3.0), t(240));
@@ -270,6 +271,13 @@ mod tests {
     fn a_poll_that_took_longer_than_its_interval_skips_the_missed_ticks() {
         let every = Schedule::parse("every 10s").unwrap();
         let t = Time::from_secs;
-        assert_eq!(due(&every, &TimeZone::UTC, t(10), t(47), t(0), 1.0), t(50));
+        assert_eq!(due(&every, &TimeZone::UTC, (t(10), t(10), t(47)), t(0), 1.0), t(50));
+    }
+
+    #[test]
+    fn a_question_asked_late_in_a_slow_poll_is_not_asked_again_within_ten_seconds() {
+        let every = Schedule::parse("every 60s").unwrap();
+        let t = Time::from_secs;
+        assert_eq!(due(&every, &TimeZone::UTC, (t(0), t(55), t(58)), t(0), 1.0), t(65));
     }
 }

@@ -21,18 +21,22 @@ pub struct Round {
     answered: Vec<(Scope, Result<Facts, Failure>)>,
     /// In reverse, so that the next is at the end.
     left: Vec<Scope>,
+    /// When the last question was asked.
+    asked: Option<Time>,
 }
 
 impl Round {
     pub fn new(plan: Plan) -> Self {
         let mut left = plan.scopes;
         left.reverse();
-        Self { feed: plan.feed, answered: Vec::with_capacity(left.len()), left }
+        Self { feed: plan.feed, answered: Vec::with_capacity(left.len()), left, asked: None }
     }
 
     /// Asks until everything is answered, or until the governor holds a call back: then it says why, and goes on next time.
-    pub async fn go<T: Transport>(&mut self, client: &Client<T>) -> Result<Observation, Arc<str>> {
+    /// Gives the observation, and when its last question was asked.
+    pub async fn go<T: Transport>(&mut self, client: &Client<T>) -> Result<(Observation, Time), Arc<str>> {
         while let Some(scope) = self.left.pop() {
+            let asked = client.now();
             let answer = ask(client, self.feed, &scope).await;
             if let Err(failure) = &answer
                 && failure.kind == FailureKind::Held
@@ -41,10 +45,12 @@ impl Round {
                 self.left.push(scope);
                 return Err(why);
             }
+            self.asked = Some(asked);
             self.answered.push((scope, answer));
         }
         let scopes = std::mem::take(&mut self.answered);
-        Ok(Observation { feed: self.feed, at: client.now(), scopes, skew_ms: client.skew_ms() })
+        let at = client.now();
+        Ok((Observation { feed: self.feed, at, scopes, skew_ms: client.skew_ms() }, self.asked.unwrap_or(at)))
     }
 }
 

@@ -8,7 +8,7 @@ use std::{
     pin::pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicI64, Ordering},
+        atomic::{AtomicI64, AtomicUsize, Ordering::Relaxed},
     },
     task::{Context, Poll, Waker},
     time::Duration,
@@ -26,16 +26,19 @@ use super::{
 };
 use crate::{
     engine::Engine,
-    model::{Delivery, Feed, Glob, NoMeter, Notice, Rule, StepRecord, Time},
+    model::{Delivery, Feed, Glob, NoMeter, Notice, Rule, Scope, StepRecord, Time},
     sim::{Ask, Conduct, KEY, World},
     spheron::{Client, Request, Response, SendError, Transport},
-    store::{Db, StoreError},
+    store::{Db, Recovered, StoreError},
 };
 
 /// The client's own deadline, in simulated time.
 const TIMEOUT: Duration = Duration::from_secs(20);
 /// How long a feed that may not speak waits, as live.
 const HELD_RETRY: Duration = Duration::from_secs(15);
+/// Who asks first where several are due, as live: the balance names the teams, the inventory tells whether one list covers all.
+const ORDER: [Feed; 6] =
+    [Feed::Balance, Feed::Inventory, Feed::Deployments, Feed::Detail, Feed::Volumes, Feed::Offers];
 
 /// What is simulated.
 pub struct Scenario {
@@ -45,7 +48,7 @@ pub struct Scenario {
     pub rules: Vec<Rule>,
     pub cadence: Cadence,
     pub calls_per_15m: Option<u32>,
-    /// When the watcher is not running; it restarts from its store.
+    /// When the watcher is not running: it dies at work, before it could commit, and restarts from its store.
     pub gaps: Vec<(Time, Time)>,
     /// How often of a hundred a receiver fails to take a notice.
     pub receiver_fails_percent: u8,
@@ -57,6 +60,23 @@ pub struct Sent {
     pub at: Time,
     pub receiver: Arc<str>,
     pub notice: Notice,
+}
+
+/// A poll as the network saw it, whatever the watcher made of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Asked {
+    pub feed: Feed,
+    pub scopes: Vec<Scope>,
+    pub from: Time,
+    pub until: Time,
+    /// How many calls went out.
+    pub calls: usize,
+    /// How many answers came in time and were 200.
+    pub answered: usize,
+    /// Every scope was asked, and every answer came in time, was 200 and the truth.
+    pub honest: bool,
+    /// Some answer was 401.
+    pub refused: bool,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -71,8 +91,7 @@ pub enum SimulationError {
 pub type Tamper = Box<dyn FnMut(&mut StepRecord)>;
 
 pub struct Simulation {
-    world: Arc<Mutex<World>>,
-    time: Arc<AtomicI64>,
+    network: Arc<Network>,
     client: Client<SimTransport>,
     core: Core,
     db: Db,
@@ -81,29 +100,42 @@ pub struct Simulation {
     calls_per_15m: Option<u32>,
     gaps: Vec<(Time, Time)>,
     due: BTreeMap<Feed, Time>,
-    /// Polls that the governor interrupted, with their beginning.
-    rounds: BTreeMap<Feed, (Round, Time)>,
+    rounds: BTreeMap<Feed, UnderWay>,
     turns: Turns,
-    receivers: BTreeSet<Arc<str>>,
+    /// Each receiver, and when its next row is due.
+    receivers: BTreeMap<Arc<str>, Option<Time>>,
     fails_percent: u8,
     rng: fastrand::Rng,
     anchor: Time,
     trace: Sha256,
     sent: Vec<Sent>,
-    steps: u64,
+    asked: Vec<Asked>,
     pub tamper: Option<Tamper>,
+}
+
+/// A poll that the governor may interrupt.
+struct UnderWay {
+    from: Time,
+    scopes: Vec<Scope>,
+    round: Round,
 }
 
 impl Simulation {
     pub fn new(scenario: Scenario) -> Result<Self, SimulationError> {
         let Scenario { seed, world, start, rules, cadence, calls_per_15m, gaps, receiver_fails_percent } =
             scenario;
-        let world = Arc::new(Mutex::new(world));
-        let time = Arc::new(AtomicI64::new(start.millis()));
-        let transport = SimTransport { world: world.clone(), time: time.clone() };
-        let receivers =
-            rules.iter().flat_map(|rule| &rule.receivers).map(|route| route.receiver.clone()).collect();
+        let network = Arc::new(Network {
+            world: Mutex::new(world),
+            time: AtomicI64::new(start.millis()),
+            calls: AtomicUsize::new(0),
+            answered: AtomicUsize::new(0),
+            honest: AtomicUsize::new(0),
+            refused: AtomicUsize::new(0),
+        });
+        let routes = rules.iter().flat_map(|rule| &rule.receivers);
+        let receivers: BTreeSet<Arc<str>> = routes.map(|route| route.receiver.clone()).collect();
         let engine = Engine::new(rules.clone(), vec![Glob::new("*")], BTreeMap::new());
+        let transport = SimTransport(network.clone());
         let mut simulation = Self {
             client: Client::seeded(transport, calls_per_15m, Arc::new(NoMeter), seed),
             core: Core::new(Default::default(), engine),
@@ -115,16 +147,15 @@ impl Simulation {
             anchor: start,
             trace: Sha256::new(),
             sent: Vec::new(),
-            steps: 0,
+            asked: Vec::new(),
             tamper: None,
             fails_percent: receiver_fails_percent,
-            world,
-            time,
+            receivers: receivers.into_iter().map(|name| (name, None)).collect(),
+            network,
             rules,
             cadence,
             calls_per_15m,
             gaps,
-            receivers,
         };
         simulation.begin(start);
         Ok(simulation)
@@ -137,35 +168,48 @@ impl Simulation {
             if next > end {
                 return Ok(());
             }
-            self.set_now(next);
+            self.network.set_now(next);
             if let Some(until) = self.gap_at(next) {
+                self.die()?;
                 self.restart(until)?;
                 continue;
             }
-            for feed in Feed::ALL {
-                if self.due.get(&feed).is_some_and(|due| *due <= next) {
-                    self.poll(feed)?;
+            let mut stepped = false;
+            for feed in ORDER {
+                if self.is_due(feed, next) && self.poll(feed)? {
+                    self.step()?;
+                    stepped = true;
                 }
             }
-            self.step()?;
-            self.pump()?;
+            if !stepped {
+                self.step()?;
+            }
         }
     }
 
     pub fn now(&self) -> Time {
-        Time::from_millis(self.time.load(Ordering::Relaxed))
+        self.network.now()
     }
 
     pub fn world(&self) -> MutexGuard<'_, World> {
-        self.world.lock().unwrap_or_else(PoisonError::into_inner)
+        self.network.world()
     }
 
-    pub fn client(&self) -> &Client<SimTransport> {
-        &self.client
+    /// Makes a call as the watcher would.
+    pub fn ask<'s, F: Future>(
+        &'s self,
+        call: impl FnOnce(&'s Client<SimTransport>) -> F,
+    ) -> Result<F::Output, SimulationError> {
+        ready(call(&self.client))
     }
 
     pub fn core(&self) -> &Core {
         &self.core
+    }
+
+    /// What another process would know now.
+    pub fn recovered(&self) -> Result<Recovered, SimulationError> {
+        Ok(self.db.recover()?)
     }
 
     /// In the order in which they were taken.
@@ -173,8 +217,9 @@ impl Simulation {
         &self.sent
     }
 
-    pub fn steps(&self) -> u64 {
-        self.steps
+    /// Every poll that was not held back.
+    pub fn asked(&self) -> &[Asked] {
+        &self.asked
     }
 
     /// A digest of every record and every delivery so far: the same seed gives the same.
@@ -191,8 +236,7 @@ impl Simulation {
         self.anchor = now;
         self.rounds.clear();
         self.turns = Turns::default();
-        self.due =
-            Feed::ALL.into_iter().filter(|feed| *feed != Feed::Detail).map(|feed| (feed, now)).collect();
+        self.due = ORDER.map(|feed| (feed, now)).into();
         for feed in [Feed::Balance, Feed::Deployments] {
             if let Some(schedule) = self.cadence.of(feed) {
                 self.core.expect(feed, schedule.max_interval(), now);
@@ -200,72 +244,89 @@ impl Simulation {
         }
     }
 
-    /// Down until then; afterwards a new process over the same store.
-    fn restart(&mut self, until: Time) -> Result<(), SimulationError> {
-        self.set_now(until);
+    /// Asks and decides, and takes what it decided to its grave.
+    fn die(&mut self) -> Result<(), SimulationError> {
+        let (now, asked) = (self.now(), self.asked.len());
+        for feed in ORDER {
+            if self.is_due(feed, now) {
+                self.poll(feed)?;
+            }
+        }
+        self.asked.truncate(asked);
+        drop(self.core.step(self.now()));
+        Ok(())
+    }
+
+    /// A new process over the same store.
+    fn restart(&mut self, at: Time) -> Result<(), SimulationError> {
+        let at = at.max(self.now());
+        self.network.set_now(at);
         let recovered = self.db.recover()?;
         let engine = Engine::new(self.rules.clone(), vec![Glob::new("*")], recovered.alerts);
         self.core = Core::new(recovered.snapshot, engine);
-        let transport = SimTransport { world: self.world.clone(), time: self.time.clone() };
+        let transport = SimTransport(self.network.clone());
         self.client = Client::seeded(transport, self.calls_per_15m, Arc::new(NoMeter), self.rng.u64(..));
-        self.begin(until);
-        Ok(())
+        self.begin(at);
+        self.step()
     }
 
     fn gap_at(&self, now: Time) -> Option<Time> {
         self.gaps.iter().find(|(from, until)| (*from..*until).contains(&now)).map(|(_, until)| *until)
     }
 
+    fn is_due(&self, feed: Feed, now: Time) -> bool {
+        let wanted = feed != Feed::Detail || !self.core.snapshot().vanished().is_empty();
+        wanted && self.due.get(&feed).is_some_and(|due| *due <= now)
+    }
+
     /// The next instant at which anything is due: a poll, a threshold in time, a retry.
     fn next(&self) -> Time {
         let now = self.now();
-        let polls = self.due.values().copied();
+        let vanished = !self.core.snapshot().vanished().is_empty();
+        let polls = self.due.iter().filter(|(feed, _)| vanished || **feed != Feed::Detail);
+        let polls = polls.map(|(_, due)| *due);
         let wake = self.core.wake().map(|wake| wake.at);
-        let retries = self.receivers.iter().filter_map(|receiver| self.db.next_due(receiver).ok().flatten());
-        let next =
-            polls.chain(wake).chain(retries).min().unwrap_or_else(|| now.plus(Duration::from_secs(60)));
-        next.max(now.plus(Duration::from_millis(1)))
+        let rows = self.receivers.values().copied().flatten();
+        let next = polls.chain(wake).chain(rows).min();
+        next.unwrap_or_else(|| now.plus(Duration::from_secs(60))).max(now.plus(Duration::from_millis(1)))
     }
 
-    fn set_now(&self, now: Time) {
-        self.time.store(now.millis(), Ordering::Relaxed);
-    }
-
-    fn poll(&mut self, feed: Feed) -> Result<(), SimulationError> {
+    /// One poll; whether it took place.
+    fn poll(&mut self, feed: Feed) -> Result<bool, SimulationError> {
         let Some(schedule) = self.cadence.of(feed).cloned() else {
             self.due.remove(&feed);
-            return Ok(());
+            return Ok(false);
         };
-        let (mut round, started) = self.rounds.remove(&feed).unwrap_or_else(|| {
-            let (snapshot, now) = (self.core.snapshot(), self.now());
-            let plan =
-                if feed == Feed::Detail { self.turns.plan(snapshot, now) } else { Plan::new(feed, snapshot) };
-            (Round::new(plan), now)
-        });
-        let observation = match ready(round.go(&self.client))? {
-            Ok(observation) => observation,
+        let mut under_way = self.rounds.remove(&feed).unwrap_or_else(|| self.new_round(feed));
+        let (observation, asked) = match ready(under_way.round.go(&self.client))? {
+            Ok(done) => done,
             Err(why) => {
                 self.core.hold(feed, why);
-                self.rounds.insert(feed, (round, started));
+                self.rounds.insert(feed, under_way);
                 self.due.insert(feed, self.now().plus(HELD_RETRY));
-                return Ok(());
+                return Ok(false);
             }
         };
-        let now = self.now();
+        let UnderWay { from, scopes, .. } = under_way;
         let stretch = self.cadence.stretch(&self.client, feed, self.core.snapshot());
-        let next = due(&schedule, &self.cadence.zone, started, now, self.anchor, stretch);
+        let next = due(&schedule, &self.cadence.zone, (from, asked, self.now()), self.anchor, stretch);
         self.due.insert(feed, next);
-        if !observation.scopes.is_empty() {
-            self.turns.note(&observation);
-            self.core.absorb(&observation);
-            self.core.expect(feed, next.since(started), observation.at);
+        if observation.scopes.is_empty() {
+            return Ok(false);
         }
-        if self.core.snapshot().vanished().is_empty() {
-            self.due.remove(&Feed::Detail);
-        } else if feed != Feed::Detail {
-            self.due.entry(Feed::Detail).or_insert(now);
-        }
-        Ok(())
+        self.turns.note(&observation);
+        self.core.absorb(&observation);
+        self.core.expect(feed, next.since(from), observation.at);
+        self.asked.push(self.network.end_poll(feed, scopes, from));
+        Ok(true)
+    }
+
+    fn new_round(&mut self, feed: Feed) -> UnderWay {
+        let (snapshot, from) = (self.core.snapshot(), self.now());
+        let plan =
+            if feed == Feed::Detail { self.turns.plan(snapshot, from) } else { Plan::new(feed, snapshot) };
+        self.network.begin_poll();
+        UnderWay { from, scopes: plan.scopes.clone(), round: Round::new(plan) }
     }
 
     fn step(&mut self) -> Result<(), SimulationError> {
@@ -274,28 +335,49 @@ impl Simulation {
             tamper(&mut record);
         }
         if !record.is_empty() {
-            self.trace.update(format!("{record:?}").as_bytes());
+            let StepRecord { at, polls, changes, alerts, notices } = &record;
+            for poll in polls {
+                let line = (poll.at.millis(), poll.feed, poll.items, poll.failure.is_some());
+                self.trace.update(format!("{line:?}"));
+            }
+            if !(changes.is_empty() && alerts.is_empty() && notices.is_empty()) {
+                self.trace.update(format!("{at:?} {changes:?} {alerts:?} {notices:?}"));
+            }
             self.db.commit(&record)?;
         }
-        self.steps += 1;
+        if !record.notices.is_empty() {
+            self.look_for_rows()?;
+        }
+        let now = self.now();
+        if self.receivers.values().flatten().any(|due| *due <= now) {
+            self.pump()?;
+        }
+        Ok(())
+    }
+
+    fn look_for_rows(&mut self) -> Result<(), SimulationError> {
+        for (receiver, due) in &mut self.receivers {
+            *due = self.db.next_due(receiver)?;
+        }
         Ok(())
     }
 
     fn pump(&mut self) -> Result<(), SimulationError> {
         let now = self.now();
-        for receiver in self.receivers.clone() {
+        let names: Vec<Arc<str>> = self.receivers.keys().cloned().collect();
+        for receiver in names {
             while let Some(row) = self.db.claim(&receiver, now)? {
                 let delivery = if self.rng.u8(0..100) < self.fails_percent {
                     Delivery::Retry { why: "simulated".into(), after: None }
                 } else {
-                    self.trace.update(format!("{now} {receiver} {}", row.notice.id).as_bytes());
+                    self.trace.update(format!("{now} {receiver} {}", row.notice.id));
                     self.sent.push(Sent { at: now, receiver: receiver.clone(), notice: row.notice.clone() });
                     Delivery::Delivered { detail: "simulated".into() }
                 };
                 self.db.settle(row.seq, &receipt(&row, delivery, now, self.rng.f64()), now)?;
             }
         }
-        Ok(())
+        self.look_for_rows()
     }
 }
 
@@ -307,21 +389,53 @@ fn ready<F: Future>(future: F) -> Result<F::Output, SimulationError> {
     }
 }
 
-/// The simulated account as the client's network.
-pub struct SimTransport {
-    world: Arc<Mutex<World>>,
-    time: Arc<AtomicI64>,
+/// The simulated account behind a network on which time is a variable, and what went over it since a poll began.
+struct Network {
+    world: Mutex<World>,
+    time: AtomicI64,
+    calls: AtomicUsize,
+    answered: AtomicUsize,
+    honest: AtomicUsize,
+    refused: AtomicUsize,
 }
 
-impl SimTransport {
+impl Network {
+    fn now(&self) -> Time {
+        Time::from_millis(self.time.load(Relaxed))
+    }
+
+    fn set_now(&self, now: Time) {
+        self.time.store(now.millis(), Relaxed);
+    }
+
     fn pass(&self, length: Duration) {
-        self.time.fetch_add(i64::try_from(length.as_millis()).unwrap_or(0), Ordering::Relaxed);
+        self.set_now(self.now().plus(length));
+    }
+
+    fn world(&self) -> MutexGuard<'_, World> {
+        self.world.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn begin_poll(&self) {
+        for count in [&self.calls, &self.answered, &self.honest, &self.refused] {
+            count.store(0, Relaxed);
+        }
+    }
+
+    fn end_poll(&self, feed: Feed, scopes: Vec<Scope>, from: Time) -> Asked {
+        let calls = self.calls.load(Relaxed);
+        let honest = calls >= scopes.len() && self.honest.load(Relaxed) == calls;
+        let (answered, refused) = (self.answered.load(Relaxed), self.refused.load(Relaxed) > 0);
+        Asked { feed, scopes, from, until: self.now(), calls, answered, honest, refused }
     }
 }
 
+/// The client's way to it.
+pub struct SimTransport(Arc<Network>);
+
 impl Transport for SimTransport {
     fn now(&self) -> Time {
-        Time::from_millis(self.time.load(Ordering::Relaxed))
+        self.0.now()
     }
 
     async fn send(&self, request: Request) -> Result<Response, SendError> {
@@ -333,20 +447,18 @@ impl Transport for SimTransport {
             query: &query.join("&"),
             authorization: Some(&bearer),
         };
-        let answer = {
-            let mut world = self.world.lock().unwrap_or_else(PoisonError::into_inner);
-            world.answer(&ask, self.now())
-        };
+        let answer = self.0.world().answer(&ask, self.now());
+        self.0.calls.fetch_add(1, Relaxed);
         match answer.conduct {
             Conduct::Whole | Conduct::Delay(_) | Conduct::Drip { .. } => match answer.takes() {
-                Some(length) if length <= TIMEOUT => self.pass(length),
+                Some(length) if length <= TIMEOUT => self.0.pass(length),
                 Some(_) | None => {
-                    self.pass(TIMEOUT);
+                    self.0.pass(TIMEOUT);
                     return Err(SendError::Timeout);
                 }
             },
             Conduct::Hang => {
-                self.pass(TIMEOUT);
+                self.0.pass(TIMEOUT);
                 return Err(SendError::Timeout);
             }
             Conduct::Reset | Conduct::Cut => return Err(SendError::Network("connection closed".into())),
@@ -354,6 +466,9 @@ impl Transport for SimTransport {
         if answer.body.len() > request.cap_bytes {
             return Err(SendError::TooLarge { cap_bytes: request.cap_bytes });
         }
+        self.0.answered.fetch_add(usize::from(answer.status == 200), Relaxed);
+        self.0.honest.fetch_add(usize::from(answer.honest && answer.status == 200), Relaxed);
+        self.0.refused.fetch_add(usize::from(answer.status == 401), Relaxed);
         let mut headers = http::HeaderMap::new();
         for (name, value) in answer.headers {
             if let Ok(value) = http::HeaderValue::try_from(value) {
@@ -364,6 +479,6 @@ impl Transport for SimTransport {
     }
 
     async fn pause(&self, length: Duration) {
-        self.pass(length);
+        self.0.pass(length);
     }
 }

@@ -2,8 +2,11 @@
 //!
 //! It must never change anything.
 
+use std::collections::BTreeMap;
+
 use super::{
     ledger::{MeterId, PurseId},
+    resource::Machine,
     world::World,
 };
 use crate::model::{DeploymentId, Status, TeamId, Time, Usd, VolumeId};
@@ -14,6 +17,16 @@ pub struct Passage {
     pub at: Time,
     pub id: DeploymentId,
     pub to: Status,
+}
+
+/// One deployment that there was: an id that is used again is another one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Life {
+    pub id: DeploymentId,
+    pub team: TeamId,
+    pub instance_type: String,
+    /// Every status with its beginning; the first is `deploying`.
+    pub statuses: Vec<(Time, Status)>,
 }
 
 impl World {
@@ -89,6 +102,29 @@ impl World {
     /// Every change of a status, in order of time.
     pub fn passages(&self) -> &[Passage] {
         &self.passages
+    }
+
+    /// Every deployment that there ever was, in the order of their creation.
+    pub fn lives(&self) -> Vec<Life> {
+        let life = |m: &Machine| Life {
+            id: m.id.clone(),
+            team: m.spec.team.clone(),
+            instance_type: m.spec.instance_type.clone(),
+            statuses: Vec::new(),
+        };
+        let mut lives: Vec<Life> = self.machines.iter().map(life).collect();
+        // A new machine's first passage is to `deploying`, and nothing is deployed a second time.
+        let (mut born, mut current) = (0, BTreeMap::new());
+        for Passage { at, id, to } in &self.passages {
+            if *to == Status::Deploying {
+                current.insert(id, born);
+                born += 1;
+            }
+            if let Some(life) = current.get(id).and_then(|index| lives.get_mut(*index)) {
+                life.statuses.push((*at, to.clone()));
+            }
+        }
+        lives
     }
 
     pub fn name(&self, id: &DeploymentId) -> Option<&str> {

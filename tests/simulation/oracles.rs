@@ -1,0 +1,546 @@
+//! What must hold of any watcher's life, each as a function from the evidence to findings; none is good.
+//!
+//! It must never know what was planted, nor take the watcher's word for what is true: the account and the network say that.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use spheron_watch::{
+    drive::simulate::{Asked, Sent},
+    model::{AlertKey, Feed, Notice, RuleKind, Scope, Status, Subject, TeamId, Time, Transition, Usd},
+    sim::{Endpoint, Fault, Life},
+};
+
+use crate::{
+    run::{DAY, Evidence, HOUR, MINUTE},
+    truth::{between, is_odd, is_spot, long_spans, meets, spans, taken_at},
+};
+
+pub type Oracle = fn(&Evidence) -> Vec<String>;
+
+pub const ALL: [(&str, Oracle); 15] = [
+    ("every low balance is told", every_low_balance_is_told),
+    ("every spot reclaim is told once", every_end_by_the_provider_is_told_once),
+    ("every odd status is told", every_odd_status_is_told),
+    ("every long run is told", every_long_run_is_told),
+    ("every dry team is told as a shrunk fleet", every_fleet_that_ends_at_once_is_told),
+    ("every blindness is told", every_blindness_is_told),
+    ("every rejected key is told", every_rejected_key_is_told),
+    ("a hidden team's balance is told as unknown", every_missing_balance_is_told),
+    ("nothing untrue is told", nothing_untrue_is_told),
+    ("what fires comes first and resolves once", firing_comes_before_resolved),
+    ("nothing comes twice", nothing_comes_twice),
+    ("all that was decided arrives at everybody in time", everything_arrives),
+    ("nothing but GET is asked", nothing_is_changed),
+    ("calls stay within budget", calls_stay_within_budget),
+    ("the store knows what the process knows", the_store_knows_it_all),
+];
+
+/// One call may take 20 s, and a second one after it.
+const ONE_POLL: Duration = Duration::from_secs(60);
+/// How soon after a poll its decision is there.
+const AT_ONCE: Duration = Duration::from_secs(1);
+
+fn parameter<T>(evidence: &Evidence, of: impl Fn(&RuleKind) -> Option<T>) -> T {
+    evidence.rules.iter().find_map(|rule| of(&rule.kind)).expect("a default rule")
+}
+
+fn thresholds(evidence: &Evidence) -> (Usd, Usd) {
+    parameter(evidence, |kind| match kind {
+        RuleKind::Balance { below, clear_above } => Some((*below, *clear_above)),
+        _ => None,
+    })
+}
+
+fn long(evidence: &Evidence) -> Duration {
+    parameter(evidence, |kind| match kind {
+        RuleKind::RunningLong { longer_than } => Some(*longer_than),
+        _ => None,
+    })
+}
+
+fn receivers(evidence: &Evidence) -> BTreeSet<&str> {
+    evidence.rules.iter().flat_map(|rule| &rule.receivers).map(|route| &*route.receiver).collect()
+}
+
+/// Each decision once, in the order of its making.
+fn decided(evidence: &Evidence) -> Vec<&Notice> {
+    let mut decided: Vec<&Notice> = evidence.sent.iter().map(|sent| &sent.notice).collect();
+    decided.sort_by(|a, b| (a.at, &a.id).cmp(&(b.at, &b.id)));
+    decided.dedup_by(|a, b| a.id == b.id);
+    decided
+}
+
+/// When each alert fired, as one receiver heard it.
+struct Told<'a>(BTreeMap<&'a AlertKey, Vec<(Time, Transition)>>);
+
+impl<'a> Told<'a> {
+    fn to(evidence: &'a Evidence, receiver: &str) -> Self {
+        let mut told: BTreeMap<&AlertKey, Vec<(Time, Transition)>> = BTreeMap::new();
+        for Sent { notice, .. } in evidence.sent.iter().filter(|sent| &*sent.receiver == receiver) {
+            told.entry(&notice.key).or_default().push((notice.at, notice.transition));
+        }
+        Self(told)
+    }
+
+    fn fires_at(&self, rule: &str, subject: &Subject, at: Time) -> bool {
+        let key = AlertKey { rule: rule.into(), subject: subject.clone() };
+        let heard = self.0.get(&key).into_iter().flatten();
+        let last = heard.filter(|(t, _)| *t <= at).max_by_key(|(t, _)| *t);
+        last.is_some_and(|(_, transition)| matches!(transition, Transition::Firing | Transition::Reminder))
+    }
+}
+
+/// Asks of every receiver whether it was told by then that this fires.
+fn expect_firing(evidence: &Evidence, expected: &[(&str, Subject, Time)]) -> Vec<String> {
+    let mut lost = Vec::new();
+    for receiver in receivers(evidence) {
+        let told = Told::to(evidence, receiver);
+        for (rule, subject, at) in expected {
+            if !told.fires_at(rule, subject, *at) {
+                lost.push(format!("{receiver} was not told by {at} that {rule} fires for {subject}"));
+            }
+        }
+    }
+    lost
+}
+
+/// The first honest poll that lies wholly in each span.
+fn first_within<'e>(polls: &[&'e Asked], spans: &[(Time, Time)]) -> Vec<&'e Asked> {
+    let first = |(from, until): &(Time, Time)| {
+        let after = polls.partition_point(|poll| poll.from < *from);
+        polls.get(after).copied().filter(|poll| poll.until < *until)
+    };
+    spans.iter().filter_map(first).collect()
+}
+
+pub fn every_low_balance_is_told(evidence: &Evidence) -> Vec<String> {
+    let (below, _) = thresholds(evidence);
+    let mut expected = Vec::new();
+    for team in evidence.truth.balances.keys() {
+        let polls: Vec<&Asked> = evidence
+            .honest(Feed::Balance)
+            .filter(|poll| !evidence.truth.hid(team, poll.from, poll.until))
+            .collect();
+        for poll in first_within(&polls, &evidence.truth.low_spans(team, below)) {
+            expected.push(("low-balance", Subject::Team { id: team.clone() }, poll.until.plus(AT_ONCE)));
+        }
+    }
+    expect_firing(evidence, &expected)
+}
+
+pub fn every_missing_balance_is_told(evidence: &Evidence) -> Vec<String> {
+    let truth = &evidence.truth;
+    let polls: Vec<&Asked> = evidence.honest(Feed::Balance).collect();
+    let told = |poll: &Asked| {
+        let subject = Subject::Team { id: truth.hidden_team.clone() };
+        ("balance-unknown", subject, poll.until.plus(AT_ONCE))
+    };
+    let expected: Vec<_> = first_within(&polls, &truth.hidden).into_iter().map(told).collect();
+    expect_firing(evidence, &expected)
+}
+
+/// Lists that were read whole and showed everything of a team.
+fn whole_lists<'e>(evidence: &'e Evidence, team: &TeamId) -> Vec<&'e Asked> {
+    let mut lists: Vec<&Asked> = evidence
+        .asked
+        .iter()
+        .filter(|asked| asked.honest && matches!(asked.feed, Feed::Deployments | Feed::Inventory))
+        .filter(|asked| {
+            asked.scopes.iter().any(|scope| match scope {
+                Scope::Unscoped => true,
+                Scope::Team(id) => id == team,
+                Scope::One(_) => false,
+            })
+        })
+        .filter(|asked| !evidence.truth.hid(team, asked.from, asked.until))
+        .collect();
+    lists.sort_by_key(|asked| asked.from);
+    lists
+}
+
+/// Polls that tell a deployment's status whatever it is: its own GET, and lists without a filter.
+fn tells_status<'e>(evidence: &'e Evidence, life: &Life) -> Vec<&'e Asked> {
+    let asks = |asked: &&Asked| {
+        let own = asked.scopes.contains(&Scope::One(life.id.clone()));
+        asked.honest && (asked.feed == Feed::Detail && own || asked.feed == Feed::Inventory)
+    };
+    let hid = |asked: &&Asked| evidence.truth.hid(&life.team, asked.from, asked.until);
+    evidence.asked.iter().filter(asks).filter(|asked| !hid(asked)).collect()
+}
+
+/// Until its id is used again, it is there to be seen.
+fn replaced_at(evidence: &Evidence, life: &Life) -> Time {
+    let later = evidence.truth.lives.values().filter(|other| other.id == life.id);
+    let births = later.map(|other| other.statuses[0].0).filter(|birth| *birth > life.statuses[0].0);
+    births.min().unwrap_or(Time::from_millis(i64::MAX))
+}
+
+pub fn every_end_by_the_provider_is_told_once(evidence: &Evidence) -> Vec<String> {
+    let mut wrong = Vec::new();
+    let decided = decided(evidence);
+    for (subject, life) in &evidence.truth.lives {
+        let Some(taken) = taken_at(life) else { continue };
+        let rule = if is_spot(life) { "spot-interrupted" } else { "provider-stopped" };
+        let told: Vec<&&Notice> = decided
+            .iter()
+            .filter(|n| {
+                n.key.subject == *subject && &*n.key.rule == rule && n.transition == Transition::Event
+            })
+            .collect();
+        if told.len() > 1 {
+            wrong.push(format!("the end of {subject} was told {} times", told.len()));
+        }
+        let replaced = replaced_at(evidence, life);
+        // What happened more than a day before anybody could see it is the past.
+        let news = replaced.min(taken.plus(DAY).minus(HOUR));
+        let known = first_within(&tells_status(evidence, life), &[(taken, news)]);
+        let promised =
+            known.first().map(|poll| poll.until).into_iter().chain(calm_notice(evidence, life, taken));
+        if let Some(by) = promised.min()
+            && !told.iter().any(|notice| notice.at <= by.plus(AT_ONCE))
+        {
+            wrong.push(format!("the end of {subject} at {taken} was not told by {by}"));
+        }
+    }
+    wrong
+}
+
+/// In fair weather an end is known by the second list that lacks it: its own GET follows the list at once.
+fn calm_notice(evidence: &Evidence, life: &Life, taken: Time) -> Option<Time> {
+    let lists = whole_lists(evidence, &life.team);
+    let seen = lists.iter().rev().find(|list| list.until < taken)?;
+    let ran = between(&life.statuses, seen.from, seen.until).any(|(_, status)| *status == Status::Running);
+    let second = lists.iter().filter(|list| list.from >= taken && list.feed == Feed::Deployments).nth(1)?;
+    let (from, by) = (taken.minus(MINUTE * 16), second.until.plus(MINUTE));
+    let foul = evidence.weather.iter().any(|window| window.from <= by && from <= window.until)
+        || meets(&evidence.truth.revoked, from.minus(MINUTE * 5), by)
+        || evidence.truth.hid(&life.team, from, by)
+        || !evidence.lived(from, by)
+        || replaced_at(evidence, life) <= by;
+    (ran && !foul && by < evidence.case.end()).then_some(by)
+}
+
+pub fn every_odd_status_is_told(evidence: &Evidence) -> Vec<String> {
+    let mut expected = Vec::new();
+    for (subject, life) in &evidence.truth.lives {
+        // A stopped one is in every list, one of unknown status only in those without a filter.
+        for (from, until) in spans(&life.statuses, is_odd) {
+            for poll in first_within(&tells_status(evidence, life), &[(from, until)]) {
+                expected.push(("provider-stopped", subject.clone(), poll.until.plus(AT_ONCE)));
+            }
+        }
+        let lists = whole_lists(evidence, &life.team);
+        for poll in first_within(&lists, &spans(&life.statuses, |status| *status == Status::Stopped)) {
+            expected.push(("provider-stopped", subject.clone(), poll.until.plus(AT_ONCE)));
+        }
+    }
+    expect_firing(evidence, &expected)
+}
+
+pub fn every_long_run_is_told(evidence: &Evidence) -> Vec<String> {
+    let mut expected = Vec::new();
+    for (subject, life) in &evidence.truth.lives {
+        let runs = spans(&life.statuses, |status| *status == Status::Running);
+        let overlap = |(from, until): (Time, Time)| {
+            let inside = runs.iter().find(|(a, b)| *a < until && from < *b)?;
+            Some((from.max(inside.0), until.min(inside.1)))
+        };
+        let longs: Vec<_> = long_spans(life, long(evidence)).into_iter().filter_map(overlap).collect();
+        for poll in first_within(&whole_lists(evidence, &life.team), &longs) {
+            expected.push(("running-long", subject.clone(), poll.until.plus(AT_ONCE)));
+        }
+    }
+    expect_firing(evidence, &expected)
+}
+
+pub fn every_fleet_that_ends_at_once_is_told(evidence: &Evidence) -> Vec<String> {
+    let mut ends: BTreeMap<(TeamId, Time), usize> = BTreeMap::new();
+    for life in evidence.truth.lives.values() {
+        for pair in life.statuses.windows(2) {
+            if pair[0].1 == Status::Running && pair[1].1.is_ended() {
+                *ends.entry((life.team.clone(), pair[1].0)).or_default() += 1;
+            }
+        }
+    }
+    let mut expected = Vec::new();
+    for ((team, at), count) in ends {
+        let lists = whole_lists(evidence, &team);
+        let lists: Vec<&&Asked> = lists.iter().filter(|list| list.feed == Feed::Deployments).collect();
+        let after = lists.partition_point(|list| list.from < at);
+        let (Some(before), Some(list)) = (after.checked_sub(1).map(|i| lists[i]), lists.get(after)) else {
+            continue;
+        };
+        // Half of those that ran; with nobody else booting or ending between the two lists, all of them were seen.
+        let running = |life: &&Life| {
+            life.team == team
+                && between(&life.statuses, before.from, list.until)
+                    .any(|(_, status)| *status == Status::Running)
+        };
+        let ran = evidence.truth.lives.values().filter(running).count();
+        let steady =
+            evidence.truth.lives.values().filter(|life| life.team == team).all(|life| {
+                life.statuses.iter().all(|(t, _)| *t == at || *t < before.from || *t > list.until)
+            });
+        let adjacent = !evidence.asked.iter().any(|asked| {
+            matches!(asked.feed, Feed::Deployments | Feed::Inventory | Feed::Detail)
+                && asked.from > before.from
+                && asked.from < list.from
+                && asked.until >= at
+        });
+        if count >= 2 && count * 2 >= ran && steady && adjacent && evidence.lived(before.from, list.until) {
+            expected.push(("fleet-shrunk", Subject::Team { id: team }, list.until.plus(AT_ONCE)));
+        }
+    }
+    expect_firing(evidence, &expected)
+}
+
+pub fn every_blindness_is_told(evidence: &Evidence) -> Vec<String> {
+    let mut expected = Vec::new();
+    // The balance is never stretched; lists may be, to a quarter of an hour, of which three make blind.
+    for (feed, limit) in [(Feed::Balance, MINUTE * 7), (Feed::Deployments, MINUTE * 60)] {
+        let answered = evidence.asked.iter().filter(|asked| asked.feed == feed && asked.answered > 0);
+        let births = evidence.gaps.iter().map(|(_, born)| *born);
+        let mut heard: Vec<Time> =
+            answered.flat_map(|asked| [asked.from, asked.until]).chain(births).collect();
+        heard.sort();
+        for pair in heard.windows(2) {
+            let by = pair[0].plus(limit);
+            if by < pair[1] && evidence.lived(pair[0], by) {
+                expected.push(("blind", Subject::Account, by));
+            }
+        }
+    }
+    expect_firing(evidence, &expected)
+}
+
+pub fn every_rejected_key_is_told(evidence: &Evidence) -> Vec<String> {
+    let refused = |(from, until): &(Time, Time)| {
+        let polls = evidence.asked.iter().filter(|asked| asked.feed == Feed::Balance && asked.refused);
+        polls.filter(|asked| asked.from >= *from && asked.until < *until).map(|asked| asked.until).next()
+    };
+    let told = |at: Time| ("key-rejected", Subject::Account, at.plus(AT_ONCE));
+    let expected: Vec<_> = evidence.truth.revoked.iter().filter_map(refused).map(told).collect();
+    expect_firing(evidence, &expected)
+}
+
+pub fn nothing_untrue_is_told(evidence: &Evidence) -> Vec<String> {
+    let untrue = |notice: &&&Notice| !is_true(evidence, notice);
+    let text = |notice: &&Notice| {
+        format!("{} at {} of {}: {}", notice.transition.as_str(), notice.at, notice.key.subject, notice.title)
+    };
+    decided(evidence).iter().filter(untrue).map(text).collect()
+}
+
+/// Whether what a notice says was so when it was decided, or when last the API said the truth about it.
+fn is_true(evidence: &Evidence, notice: &Notice) -> bool {
+    let (truth, at) = (&evidence.truth, notice.at);
+    let lately = at.minus(ONE_POLL);
+    let over = match notice.transition {
+        Transition::Firing | Transition::Event => false,
+        Transition::Resolved => true,
+        // It says that something is still so that was found true before.
+        Transition::Reminder => return true,
+        Transition::Test => return false,
+    };
+    match (&*notice.kind, &notice.key.subject) {
+        ("balance", Subject::Team { id }) => {
+            let (below, clear_above) = thresholds(evidence);
+            let fits = |usd: Usd| if over { usd >= clear_above } else { usd < below };
+            truth.balances.contains_key(id) && truth.balances_between(id, lately, at).any(fits)
+        }
+        ("balance_unknown", Subject::Team { id }) => {
+            if over {
+                truth.shown(id, lately, at)
+            } else {
+                truth.hid(id, lately, at) || marred(evidence, &[Endpoint::Balance], lately, at)
+            }
+        }
+        ("running_long", subject @ Subject::Deployment { .. }) => {
+            let Some(life) = truth.life(subject) else { return false };
+            let from = last_word(evidence, life, at);
+            holds(&long_spans(life, long(evidence)), from, at, over)
+        }
+        ("spot_interrupted", subject @ Subject::Deployment { .. }) => {
+            let Some(life) = truth.life(subject) else { return false };
+            notice.transition == Transition::Event
+                && is_spot(life)
+                && taken_at(life).is_some_and(|taken| taken <= at)
+        }
+        ("provider_stopped", subject @ Subject::Deployment { .. }) => {
+            let Some(life) = truth.life(subject) else { return false };
+            if notice.transition == Transition::Event {
+                return !is_spot(life) && taken_at(life).is_some_and(|taken| taken <= at);
+            }
+            holds(&spans(&life.statuses, is_odd), last_word(evidence, life, at), at, over)
+        }
+        ("fleet_shrunk", Subject::Team { id }) => over || shrank(evidence, id, at),
+        ("blind", Subject::Account) => {
+            let of = |feed: Feed| {
+                evidence.asked.iter().filter(move |asked| asked.feed == feed && asked.until <= at)
+            };
+            let vital = [Feed::Balance, Feed::Deployments];
+            if over {
+                vital.iter().all(|feed| of(*feed).next_back().is_some_and(|asked| asked.answered > 0))
+            } else {
+                let since = at.minus(MINUTE * 5);
+                !vital.iter().all(|feed| of(*feed).any(|asked| asked.honest && asked.from > since))
+            }
+        }
+        ("key_rejected", Subject::Account) => {
+            let probing = at.minus(ONE_POLL);
+            if over {
+                !truth.revoked.iter().any(|(from, until)| *from <= probing && at < *until)
+            } else {
+                meets(&truth.revoked, probing, at)
+            }
+        }
+        _ => false,
+    }
+}
+
+/// Whether the spans held at some time between; for what is over: whether at some time they did not.
+fn holds(spans: &[(Time, Time)], from: Time, until: Time, over: bool) -> bool {
+    if over {
+        !spans.iter().any(|(a, b)| *a < from && until < *b)
+    } else {
+        spans.iter().any(|(a, b)| *a <= until && from < *b)
+    }
+}
+
+/// When the API last told the truth about a deployment, before that time.
+fn last_word(evidence: &Evidence, life: &Life, at: Time) -> Time {
+    let lists = whole_lists(evidence, &life.team);
+    let lists = lists.iter().rev().find(|list| list.until <= at).map(|list| list.from);
+    let own = tells_status(evidence, life);
+    let own = own.iter().rev().find(|asked| asked.until <= at).map(|asked| asked.from);
+    lists.max(own).unwrap_or(Time::EPOCH)
+}
+
+/// Whether the answers of an endpoint lacked something that was there.
+fn marred(evidence: &Evidence, on: &[Endpoint], from: Time, until: Time) -> bool {
+    evidence.weather.iter().any(|window| {
+        window.from <= until
+            && from <= window.until
+            && window.on.is_none_or(|endpoint| on.contains(&endpoint))
+            && matches!(
+                window.what,
+                Fault::EmptyList
+                    | Fault::BadMoney { .. }
+                    | Fault::MissingTeam { .. }
+                    | Fault::MissingRecord { .. }
+                    | Fault::HiddenLimit(_)
+            )
+    })
+}
+
+fn shrank(evidence: &Evidence, team: &TeamId, at: Time) -> bool {
+    let lists = whole_lists(evidence, team);
+    let before =
+        lists.iter().rev().filter(|list| list.until <= at).nth(1).map_or(Time::EPOCH, |list| list.from);
+    let left = |life: &&Life| {
+        life.team == *team
+            && life
+                .statuses
+                .windows(2)
+                .any(|pair| pair[0].1 == Status::Running && before <= pair[1].0 && pair[1].0 <= at)
+    };
+    evidence.truth.lives.values().filter(left).count() >= 2
+        || marred(evidence, &[Endpoint::Deployments], at.minus(MINUTE * 3), at)
+        || evidence.truth.hid(team, at.minus(MINUTE * 3), at)
+}
+
+pub fn firing_comes_before_resolved(evidence: &Evidence) -> Vec<String> {
+    let mut wrong = Vec::new();
+    for receiver in receivers(evidence) {
+        for (key, heard) in Told::to(evidence, receiver).0 {
+            let mut firing = false;
+            let mut last = Time::EPOCH;
+            for (at, transition) in heard {
+                let fits = match transition {
+                    Transition::Firing => !std::mem::replace(&mut firing, true),
+                    Transition::Reminder => firing,
+                    Transition::Resolved => std::mem::replace(&mut firing, false),
+                    Transition::Event | Transition::Test => true,
+                };
+                if !fits || at < last {
+                    let what = transition.as_str();
+                    wrong.push(format!(
+                        "{receiver} heard `{what}` of {} {} of {at} out of order",
+                        key.rule, key.subject
+                    ));
+                }
+                last = at;
+            }
+        }
+    }
+    wrong
+}
+
+pub fn nothing_comes_twice(evidence: &Evidence) -> Vec<String> {
+    let mut seen = BTreeSet::new();
+    let text = |sent: &Sent| format!("{} got {} again at {}", sent.receiver, sent.notice.id, sent.at);
+    evidence.sent.iter().filter(|sent| !seen.insert((&sent.receiver, &sent.notice.id))).map(text).collect()
+}
+
+/// Six attempts take 51 minutes; a row behind another waits for it, and a dead watcher sends nothing.
+const ARRIVAL: Duration = Duration::from_secs(3 * 3_600);
+
+pub fn everything_arrives(evidence: &Evidence) -> Vec<String> {
+    let mut wrong = Vec::new();
+    if evidence.waiting > 0 {
+        wrong.push(format!("{} notices still wait long after the last fault", evidence.waiting));
+    }
+    let got = |receiver: &str| -> BTreeSet<_> {
+        evidence.sent.iter().filter(|sent| &*sent.receiver == receiver).map(|sent| &sent.notice.id).collect()
+    };
+    let all: BTreeSet<_> = evidence.sent.iter().map(|sent| &sent.notice.id).collect();
+    for receiver in receivers(evidence) {
+        let missing: Vec<_> = all.difference(&got(receiver)).map(ToString::to_string).collect();
+        if !missing.is_empty() {
+            wrong.push(format!("{receiver} never got {missing:?}"));
+        }
+    }
+    for sent in &evidence.sent {
+        let dead: Duration = evidence
+            .gaps
+            .iter()
+            .filter(|(from, until)| *from < sent.at && sent.notice.at < *until)
+            .map(|(from, until)| until.since(*from))
+            .sum();
+        if sent.at.since(sent.notice.at) > ARRIVAL + dead {
+            wrong.push(format!(
+                "{} of {} came to {} only at {}",
+                sent.notice.id, sent.notice.at, sent.receiver, sent.at
+            ));
+        }
+    }
+    wrong
+}
+
+pub fn nothing_is_changed(evidence: &Evidence) -> Vec<String> {
+    let created = (evidence.teams_created > 0).then(|| "GET /api/teams created a team".to_owned());
+    evidence.mutations.iter().cloned().chain(created).collect()
+}
+
+pub fn calls_stay_within_budget(evidence: &Evidence) -> Vec<String> {
+    let mut wrong = Vec::new();
+    // Half of the 250 that the account grants.
+    if evidence.busiest_15m > 125 {
+        wrong.push(format!("{} calls within 15 minutes", evidence.busiest_15m));
+    }
+    for (target, stats) in &evidence.calls {
+        // The one retry of a 500 comes up to a second later than its first attempt.
+        if stats.shortest_gap.is_some_and(|gap| gap < Duration::from_secs(9)) {
+            wrong
+                .push(format!("{target} was asked again after {:?}", stats.shortest_gap.unwrap_or_default()));
+        }
+    }
+    wrong
+}
+
+pub fn the_store_knows_it_all(evidence: &Evidence) -> Vec<String> {
+    evidence.unlike.clone()
+}
