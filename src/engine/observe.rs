@@ -52,10 +52,13 @@ pub fn changes(before: &Snapshot, after: &Snapshot) -> Vec<Change> {
             .map(|(_, v)| v)
     }
     let mut rows = Vec::new();
+    // A complete poll that read the same balance again is told by the poll log alone; whom a partial one read, it does not say.
+    let balance = after.feeds.get(&Feed::Balance).and_then(|health| health.last_outcome);
+    let log_tells = balance == Some(Outcome::Complete);
     for team in after.teams.values() {
-        // A poll that read the same balance again is told by the poll log alone.
         let same = |was: &Arc<TrackedTeam>| {
-            Arc::ptr_eq(was, team) || **was == TrackedTeam { balance_at: was.balance_at, ..(**team).clone() }
+            let balance_at = if log_tells { was.balance_at } else { team.balance_at };
+            Arc::ptr_eq(was, team) || **was == TrackedTeam { balance_at, ..(**team).clone() }
         };
         if !before.teams.get(&team.id).is_some_and(same) {
             rows.push(Change::Team(team.clone()));
@@ -237,6 +240,9 @@ fn fold_lists(snapshot: &mut Snapshot, observation: &Observation, watched: &[Glo
             enter_denial(snapshot, scope, result);
         }
         let Ok(Facts::Deployments(list)) = result else { continue };
+        if *scope == Scope::Unscoped && snapshot.unscoped_covers && list.suspect.is_none() {
+            forget_denials(snapshot);
+        }
         for deployment in &list.items {
             enter_deployment(snapshot, deployment, at, watched);
         }
@@ -295,6 +301,13 @@ fn enter_denial(snapshot: &mut Snapshot, scope: &Scope, result: &Result<Facts, F
         if (failure.is_none() || forbidden.is_some()) && team.denied != forbidden {
             Arc::make_mut(team).denied.clone_from(&forbidden);
         }
+    }
+}
+
+/// One list shows what every team's own would: what it lacks is `Missing`, and the rest is fresh.
+fn forget_denials(snapshot: &mut Snapshot) {
+    for team in snapshot.teams.values_mut().filter(|team| team.denied.is_some()) {
+        Arc::make_mut(team).denied = None;
     }
 }
 

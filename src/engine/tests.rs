@@ -250,11 +250,32 @@ fn running_long_counts_from_the_start_and_wakes_at_its_threshold() {
     rig.list(T0, vec![deployment("a", "running")]);
     let wake = rig.engine.step(&rig.snapshot, T0).wake.map(|wake| wake.at);
     assert_eq!(wake, Some(T0.plus(HOUR * 23).plus(Duration::from_millis(1))));
+    rig.list(T0.plus(HOUR * 23), vec![deployment("a", "running")]);
     assert_eq!(rig.step(T0.plus(HOUR * 23)), told(&[]));
     assert_eq!(
         rig.step(T0.plus(HOUR * 23 + MINUTE)),
         told(&[(Transition::Firing, "running long: box-a for 1d")])
     );
+}
+
+#[test]
+fn a_list_of_hours_ago_says_nothing_about_now_though_every_later_poll_was_held_back() {
+    let mut rig = Rig::new(vec![rule("running-long", RuleKind::RunningLong { longer_than: HOUR * 2 })]);
+    rig.list(T0, vec![deployment("a", "running")]).step(T0);
+    assert_eq!(rig.step(T0.plus(HOUR * 2)), told(&[]), "it may have ended meanwhile");
+    rig.list(T0.plus(HOUR * 2), vec![deployment("a", "running")]);
+    assert_eq!(rig.step(T0.plus(HOUR * 2)).len(), 1);
+}
+
+#[test]
+fn fault_10_a_team_whose_own_list_failed_is_known_again_by_the_list_that_covers_all() {
+    let mut rig = Rig::new(vec![rule("running-long", RuleKind::RunningLong { longer_than: MINUTE })]);
+    let list = || Ok(Facts::Deployments(whole(vec![deployment("a", "running")])));
+    let denied = Err(Failure::new(FailureKind::Server, "boom"));
+    let scopes = vec![(Scope::Unscoped, list()), (Scope::Team(TeamId::new("t1")), denied)];
+    rig.fold(&Observation { feed: Feed::Inventory, at: after(1), scopes, skew_ms: None });
+    rig.fold(&seen(Feed::Deployments, after(1), Scope::Unscoped, list()));
+    assert_eq!(rig.step(after(1)).len(), 1, "the next inventory is an hour away");
 }
 
 #[test]

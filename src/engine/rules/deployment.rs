@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use super::{Ground, Judgement};
+use super::{Ground, Judgement, account::blind_from};
 use crate::{
     engine::alert::Verdict,
     model::{Feed, Outcome, Presence, Rule, Status, Subject, Tracked},
@@ -12,6 +12,8 @@ use crate::{
 
 /// An end that lies this far before our first sight of it is the account's past, not news.
 const NEWS_FOR: Duration = Duration::from_secs(24 * 3_600);
+/// A list that is older than this, and than three intervals, says nothing about now.
+const STALE_AFTER: Duration = Duration::from_secs(5 * 60);
 
 pub fn running_long(
     rule: &Rule,
@@ -90,11 +92,12 @@ fn unsure(tracked: &Tracked, ground: &Ground<'_>) -> Option<Feed> {
         return Some(Feed::Detail);
     }
     let unread = ground.snapshot.unread.contains(&tracked.deployment.team);
-    let feed = ground.snapshot.feeds.get(&Feed::Deployments).and_then(|feed| feed.last_outcome);
-    let blind = match feed {
-        None | Some(Outcome::Failed) => true,
-        Some(Outcome::Complete | Outcome::Partial) => false,
-    };
+    // Polls that are held back leave no outcome: what is as old as blindness is not known either.
+    let blind =
+        ground.snapshot.feeds.get(&Feed::Deployments).is_none_or(|health| match health.last_outcome {
+            None | Some(Outcome::Failed) => true,
+            Some(Outcome::Complete | Outcome::Partial) => ground.now > blind_from(health, STALE_AFTER),
+        });
     (unread || blind || tracked.unreadable_since.is_some()).then_some(Feed::Deployments)
 }
 
