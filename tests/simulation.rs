@@ -9,14 +9,18 @@
     reason = "a test may panic"
 )]
 
+#[path = "simulation/happened.rs"]
+mod happened;
 #[path = "simulation/oracles.rs"]
 mod oracles;
+#[path = "simulation/planted.rs"]
+mod planted;
 #[path = "simulation/run.rs"]
 mod run;
 #[path = "simulation/truth.rs"]
 mod truth;
 
-use run::{Case, Evidence, run};
+use run::{Case, Evidence, HOUR, MINUTE, Plant, START, run, run_with};
 
 fn assert_all_hold(evidence: &Evidence) {
     let mut report = String::new();
@@ -31,14 +35,71 @@ fn assert_all_hold(evidence: &Evidence) {
     assert!(report.is_empty(), "SEED={seed} over {days} days: {report}");
 }
 
+/// Two months and twelve days, each with everything that can go wrong.
+const MONTHS: [u64; 2] = [11, 16];
+const DAYS: [u64; 4] = [3, 4, 5, 6];
+
+/// A month in which everything happens, and all holds.
+fn assert_all_hold_for_a_month(seed: u64) {
+    let evidence = run(Case::foul(seed, 31));
+    let missing = happened::what_never_happened(&evidence);
+    assert!(missing.is_empty(), "SEED={seed}: never happened: {missing:?}");
+    assert_all_hold(&evidence);
+}
+
 #[test]
-fn one_seed() {
-    let seed = std::env::var("SIM_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(4);
-    let days = std::env::var("SIM_DAYS").ok().and_then(|text| text.parse().ok()).unwrap_or(5);
+fn a_month_in_foul_weather_loses_no_alert_and_tells_nothing_untrue() {
+    assert_all_hold_for_a_month(MONTHS[0]);
+}
+
+#[test]
+fn another_month_in_foul_weather_loses_no_alert_and_tells_nothing_untrue() {
+    assert_all_hold_for_a_month(MONTHS[1]);
+}
+
+#[test]
+fn shorter_lives_in_fouler_weather_lose_no_alert_and_tell_nothing_untrue() {
+    for seed in DAYS {
+        assert_all_hold(&run(Case { weather: 50, receivers_fail: 30, ..Case::foul(seed, 3) }));
+    }
+}
+
+/// `SIM_SEED=n SIM_DAYS=31 cargo test --test simulation one_seed`.
+#[test]
+fn one_seed_of_ones_own_choice() {
+    let number = |name| std::env::var(name).ok().and_then(|text| text.parse().ok());
+    let Some(seed) = number("SIM_SEED") else { return };
+    let days = number("SIM_DAYS").and_then(|days| u32::try_from(days).ok()).unwrap_or(31);
     assert_all_hold(&run(Case::foul(seed, days)));
 }
 
 #[test]
-fn fair() {
-    assert_all_hold(&run(Case::fair(9, 10)));
+fn the_same_seed_gives_the_same_trace_and_another_seed_another() {
+    let trace = |seed| run(Case::foul(seed, 2)).trace;
+    let seven = trace(7);
+    assert_eq!(seven, trace(7), "SEED=7");
+    assert_ne!(trace(8), seven);
+}
+
+/// FAULTS C16: what was told is the same, but for its time and what came and went while nobody looked.
+#[test]
+fn a_watcher_that_dies_every_hour_tells_the_same_alerts() {
+    let case = Case::fair(5, 3);
+    let restarts = (1..3 * 24).map(|hour| START.plus(HOUR * hour + MINUTE / 2));
+    let gaps = restarts.map(|at| (at, at.plus(MINUTE / 2))).collect();
+    let dying = run_with(case, Plant { gaps: Some(gaps), ..Plant::default() });
+    assert_all_hold(&dying);
+    let told = |evidence: &Evidence| -> Vec<String> {
+        let mut told: Vec<String> = evidence
+            .sent
+            .iter()
+            .map(|sent| {
+                let key = &sent.notice.key;
+                format!("{} {} {} {}", sent.receiver, key.rule, key.subject, sent.notice.transition.as_str())
+            })
+            .collect();
+        told.sort();
+        told
+    };
+    assert_eq!(told(&dying), told(&run(case)), "SEED=5");
 }

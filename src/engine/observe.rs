@@ -234,7 +234,7 @@ fn fold_lists(snapshot: &mut Snapshot, observation: &Observation, watched: &[Glo
     let at = observation.at;
     let running_before = running_by_team(snapshot);
     let mut seen: BTreeSet<DeploymentId> = BTreeSet::new();
-    let mut covered: Vec<&Scope> = Vec::new();
+    let (mut covered, mut doubtful): (Vec<&Scope>, Vec<&Scope>) = (Vec::new(), Vec::new());
     for (scope, result) in &observation.scopes {
         if observation.feed == Feed::Deployments {
             enter_denial(snapshot, scope, result);
@@ -248,21 +248,26 @@ fn fold_lists(snapshot: &mut Snapshot, observation: &Observation, watched: &[Glo
         }
         seen.extend(list.items.iter().map(|deployment| deployment.id.clone()));
         enter_unreadable(snapshot, list, at, &mut seen);
-        if list.suspect.is_none() && list.unreadable.iter().all(|bad| bad.id.is_some()) {
-            covered.push(scope);
-        }
+        let whole = list.suspect.is_none() && list.unreadable.iter().all(|bad| bad.id.is_some());
+        if whole { &mut covered } else { &mut doubtful }.push(scope);
     }
-    let all = covered.contains(&&Scope::Unscoped) && snapshot.unscoped_covers;
-    let covers =
-        |team: &TeamId| all || covered.iter().any(|scope| matches!(scope, Scope::Team(id) if id == team));
+    let spans_all = snapshot.unscoped_covers;
+    let hold = |scopes: &[&Scope], team: &TeamId| {
+        scopes.iter().any(|scope| match scope {
+            Scope::Unscoped => spans_all,
+            Scope::Team(id) => id == team,
+            Scope::One(_) => false,
+        })
+    };
     for (id, tracked) in &mut snapshot.deployments {
-        let listed = tracked.presence == Presence::Listed;
-        if listed
-            && !tracked.deployment.status.is_ended()
-            && !seen.contains(id)
-            && covers(&tracked.deployment.team)
-        {
+        let (listed, team) = (tracked.presence == Presence::Listed, &tracked.deployment.team);
+        if !listed || tracked.deployment.status.is_ended() || seen.contains(id) {
+            continue;
+        }
+        if hold(&covered, team) {
             Arc::make_mut(tracked).presence = Presence::Missing { since: at, not_found: 0 };
+        } else if hold(&doubtful, team) && tracked.unreadable_since.is_none() {
+            Arc::make_mut(tracked).unreadable_since = Some(at);
         }
     }
     let whole = |scope: &Scope| {

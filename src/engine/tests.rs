@@ -371,6 +371,21 @@ fn fault_07_a_suspect_list_shows_nothing_gone() {
 }
 
 #[test]
+fn fault_07_what_a_suspect_list_lacks_is_not_judged_afresh() {
+    let mut rig = Rig::new(vec![rule("running-long", RuleKind::RunningLong { longer_than: HOUR * 2 })]);
+    let suspect = |ids: &[&str]| Listing {
+        suspect: Some("deployment b is listed twice".into()),
+        ..whole(ids.iter().map(|id| deployment(id, "running")).collect())
+    };
+    rig.list(T0, ["a", "b"].map(|id| deployment(id, "running")).to_vec()).step(T0);
+    let list = Ok(Facts::Deployments(suspect(&["b"])));
+    rig.fold(&seen(Feed::Deployments, after(61), Scope::Unscoped, list));
+    assert_eq!(rig.step(after(61)), told(&[(Transition::Firing, "running long: box-b for 2h 1m")]));
+    rig.list(after(62), ["a", "b"].map(|id| deployment(id, "running")).to_vec());
+    assert_eq!(rig.step(after(62)), told(&[(Transition::Firing, "running long: box-a for 2h 2m")]));
+}
+
+#[test]
 fn an_unreadable_record_is_seen_and_its_deployment_is_not_judged_afresh() {
     let mut rig = Rig::new(vec![rule("running-long", RuleKind::RunningLong { longer_than: HOUR * 2 })]);
     rig.list(T0, vec![deployment("a", "running")]).step(T0);

@@ -112,7 +112,7 @@ pub struct Tracked {
     pub status_since: Time,
     /// The status before it, where the transition lies between two of our own observations.
     pub status_before: Option<super::Status>,
-    /// A later answer about it could not be read (one bad record): since when.
+    /// A later answer about it could not be read (one bad record), or lacked it and may not be whole: since when.
     pub unreadable_since: Option<Time>,
 }
 

@@ -9,7 +9,7 @@ use spheron_watch::{
     config::{self, Env},
     drive::simulate::{Asked, Scenario, Sent, Simulation, Tamper},
     model::{Feed, Presence, Rule, Snapshot, Time, Tracked},
-    sim::{CallStats, Event, FaultPlan, Window, World},
+    sim::{CallStats, Event, FaultPlan, Spec, Window, World},
     store::Recovered,
 };
 
@@ -88,6 +88,7 @@ pub struct Plant {
     /// At the end of each day.
     pub daily: Option<fn(&Simulation)>,
     pub cadence: Option<&'static str>,
+    pub gaps: Option<Vec<(Time, Time)>>,
     pub calls_per_15m: Option<u32>,
 }
 
@@ -109,7 +110,7 @@ pub fn run_with(case: Case, plant: Plant) -> Evidence {
         incidents(&mut world, &mut rng, case);
     }
     let weather = world.faults.windows().to_vec();
-    let gaps = gaps(&mut rng, case);
+    let gaps = plant.gaps.unwrap_or_else(|| gaps(&mut rng, case));
     let mut simulation = Simulation::new(Scenario {
         seed: case.seed,
         world,
@@ -202,6 +203,16 @@ fn incidents(world: &mut World, rng: &mut fastrand::Rng, case: Case) {
     for (from, until) in hidden {
         world.at(from, Event::HideTeam(team.clone()));
         world.at(until, Event::ShowTeam(team.clone()));
+    }
+    // A sweep that is ended all at once.
+    let research = world.teams()[0].clone();
+    for day in (0..case.days).step_by(3) {
+        let at = START.plus(DAY * day + MINUTE * rng.u32(60..1_000));
+        let count = rng.u32(4..9);
+        for number in 0..count {
+            let id = world.deploy(at, Spec::new(&research, &format!("sweep-{number}")));
+            world.at(at.plus(HOUR), Event::UserTerminate(id));
+        }
     }
     for _ in 0..case.days {
         let at = START.plus(MINUTE * rng.u32(1..case.days * 24 * 60));

@@ -5,7 +5,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use spheron_watch::{
-    model::{DeploymentId, Status, Subject, TeamId, Time, Usd},
+    model::{Status, Subject, TeamId, Time, Usd},
     sim::{Life, World},
 };
 
@@ -47,17 +47,13 @@ impl Truth {
         self.lives.get(subject)
     }
 
-    pub fn team_of(&self, id: &DeploymentId) -> Option<&TeamId> {
-        self.lives.values().find(|life| life.id == *id).map(|life| &life.team)
-    }
-
     /// Whether a team was hidden at any time between.
     pub fn hid(&self, team: &TeamId, from: Time, until: Time) -> bool {
         *team == self.hidden_team && meets(&self.hidden, from, until)
     }
 
     pub fn shown(&self, team: &TeamId, from: Time, until: Time) -> bool {
-        *team != self.hidden_team || !self.hidden.iter().any(|(a, b)| *a <= from && until <= *b)
+        *team != self.hidden_team || !self.hidden.iter().any(|(a, b)| *a <= from && until < *b)
     }
 
     /// The balances that the API would have shown at any time between.

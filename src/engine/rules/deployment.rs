@@ -21,10 +21,8 @@ pub fn running_long(
     ground: &Ground<'_>,
     each: &mut dyn FnMut(Subject, Judgement),
 ) {
-    for_each(rule, ground, each, &|tracked| {
-        if !tracked.is_live() {
-            return Verdict::NotMet.into();
-        }
+    // Whatever has ended is no subject any more: what fired resolves.
+    for_each(rule, ground, each, &Tracked::is_live, &|tracked| {
         match tracked.deployment.status {
             Status::Running | Status::Unknown(_) => {}
             Status::Deploying
@@ -44,19 +42,17 @@ pub fn running_long(
 
 /// SPOT became `terminated-provider`: an event.
 pub fn spot_interrupted(rule: &Rule, ground: &Ground<'_>, each: &mut dyn FnMut(Subject, Judgement)) {
-    for_each(rule, ground, each, &|tracked| {
-        let interrupted = tracked.deployment.instance_type.is_spot()
-            && tracked.deployment.status == Status::TerminatedProvider;
+    for_each(rule, ground, each, &is_spot, &|tracked| {
+        let interrupted = tracked.deployment.status == Status::TerminatedProvider;
         if interrupted { ended(tracked, ground).into() } else { Verdict::NotMet.into() }
     });
 }
 
 /// Not SPOT and `terminated-provider` is an event; `stopped` and unknown statuses are states that can pass.
 pub fn provider_stopped(rule: &Rule, ground: &Ground<'_>, each: &mut dyn FnMut(Subject, Judgement)) {
-    for_each(rule, ground, each, &|tracked| match tracked.deployment.status {
-        Status::TerminatedProvider if !tracked.deployment.instance_type.is_spot() => {
-            ended(tracked, ground).into()
-        }
+    let relevant = |tracked: &Tracked| !is_spot(tracked) || tracked.is_live();
+    for_each(rule, ground, each, &relevant, &|tracked| match tracked.deployment.status {
+        Status::TerminatedProvider if !is_spot(tracked) => ended(tracked, ground).into(),
         Status::Stopped | Status::Unknown(_) => match unsure(tracked, ground) {
             Some(feed) => Verdict::Unknown(feed).into(),
             None => Judgement::met_if(tracked.is_live()),
@@ -69,13 +65,19 @@ pub fn provider_stopped(rule: &Rule, ground: &Ground<'_>, each: &mut dyn FnMut(S
     });
 }
 
+fn is_spot(tracked: &Tracked) -> bool {
+    tracked.deployment.instance_type.is_spot()
+}
+
+/// An account's past grows without end: what a rule cannot be about has to cost next to nothing.
 fn for_each(
     rule: &Rule,
     ground: &Ground<'_>,
     each: &mut dyn FnMut(Subject, Judgement),
+    relevant: &dyn Fn(&Tracked) -> bool,
     judge: &dyn Fn(&Tracked) -> Judgement,
 ) {
-    for tracked in ground.snapshot.deployments.values() {
+    for tracked in ground.snapshot.deployments.values().filter(|tracked| relevant(tracked)) {
         let deployment = &tracked.deployment;
         let team_name = || ground.snapshot.teams.get(&deployment.team).map_or("", |team| &*team.name);
         if rule.matcher.is_everything() || rule.matcher.matches_deployment(deployment, team_name()) {
