@@ -35,9 +35,9 @@ fn assert_all_hold(evidence: &Evidence) {
     assert!(report.is_empty(), "SEED={seed} over {days} days: {report}");
 }
 
-/// Two months and twelve days, each with everything that can go wrong.
+/// Two months and six days, each with everything that can go wrong.
 const MONTHS: [u64; 2] = [11, 16];
-const DAYS: [u64; 4] = [3, 4, 5, 6];
+const DAYS: [u64; 3] = [3, 4, 5];
 
 /// A month in which everything happens, and all holds.
 fn assert_all_hold_for_a_month(seed: u64) {
@@ -60,7 +60,7 @@ fn another_month_in_foul_weather_loses_no_alert_and_tells_nothing_untrue() {
 #[test]
 fn shorter_lives_in_fouler_weather_lose_no_alert_and_tell_nothing_untrue() {
     for seed in DAYS {
-        assert_all_hold(&run(Case { weather: 50, receivers_fail: 30, ..Case::foul(seed, 3) }));
+        assert_all_hold(&run(Case { weather: 50, receivers_fail: 30, ..Case::foul(seed, 2) }));
     }
 }
 
@@ -75,7 +75,7 @@ fn one_seed_of_ones_own_choice() {
 
 #[test]
 fn the_same_seed_gives_the_same_trace_and_another_seed_another() {
-    let trace = |seed| run(Case::foul(seed, 2)).trace;
+    let trace = |seed| run(Case::foul(seed, 1)).trace;
     let seven = trace(7);
     assert_eq!(seven, trace(7), "SEED=7");
     assert_ne!(trace(8), seven);

@@ -207,7 +207,7 @@ impl Fault {
             Self::WrongContentType => answer.set_content_type("text/plain"),
             Self::Oversized(bytes) => {
                 let end = answer.body.pop();
-                answer.body.resize(answer.body.len().saturating_add(*bytes), b' ');
+                answer.body.extend(b" ".repeat(*bytes));
                 answer.body.extend(end);
             }
             Self::Delay(length) => answer.conduct = Conduct::Delay(*length),
