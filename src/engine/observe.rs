@@ -240,9 +240,6 @@ fn fold_lists(snapshot: &mut Snapshot, observation: &Observation, watched: &[Glo
             enter_denial(snapshot, scope, result);
         }
         let Ok(Facts::Deployments(list)) = result else { continue };
-        if *scope == Scope::Unscoped && snapshot.unscoped_covers && list.suspect.is_none() {
-            forget_denials(snapshot);
-        }
         for deployment in &list.items {
             enter_deployment(snapshot, deployment, at, watched);
         }
@@ -306,13 +303,6 @@ fn enter_denial(snapshot: &mut Snapshot, scope: &Scope, result: &Result<Facts, F
         if (failure.is_none() || forbidden.is_some()) && team.denied != forbidden {
             Arc::make_mut(team).denied.clone_from(&forbidden);
         }
-    }
-}
-
-/// One list shows what every team's own would: what it lacks is `Missing`, and the rest is fresh.
-fn forget_denials(snapshot: &mut Snapshot) {
-    for team in snapshot.teams.values_mut().filter(|team| team.denied.is_some()) {
-        Arc::make_mut(team).denied = None;
     }
 }
 
