@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     observe::Plan,
-    round::{Round, Turns},
+    round::{Done, Interrupted, Round, Turns},
 };
 use crate::{
     clock::Clock,
@@ -188,11 +188,16 @@ impl<T: Transport + 'static> Pollers<T> {
             if feed == Feed::Detail { turns.plan(&snapshot, started) } else { Plan::new(feed, &snapshot) };
         let asked = !plan.scopes.is_empty();
         let mut round = Round::new(plan);
-        let (observation, last_asked) = loop {
+        let Done { observation, asked: last_asked } = loop {
             match round.go(&self.client).await {
                 Ok(done) => break done,
-                Err(why) => {
+                Err(Interrupted { so_far, why }) => {
                     tracing::info!(%feed, "{why}");
+                    if let Some(observation) = so_far {
+                        turns.note(&observation);
+                        let interval = schedule.max_interval();
+                        self.out.send(Polled::Seen { observation, interval }).await.ok()?;
+                    }
                     self.out.send(Polled::Held { feed, why }).await.ok()?;
                     self.clock.sleep(HELD_RETRY).await;
                 }
@@ -209,7 +214,7 @@ impl<T: Transport + 'static> Pollers<T> {
             if observation.outcome() != Outcome::Complete {
                 tracing::warn!(%feed, outcome = ?observation.outcome(), "{}", observation.trouble().unwrap_or_default());
             }
-            let interval = due.since(started);
+            let interval = due.since(last_asked);
             self.out.send(Polled::Seen { observation, interval }).await.ok()?;
         }
         Some(due)

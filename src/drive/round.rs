@@ -32,9 +32,8 @@ impl Round {
         Self { feed: plan.feed, answered: Vec::with_capacity(left.len()), left, asked: None }
     }
 
-    /// Asks until everything is answered, or until the governor holds a call back: then it says why, and goes on next time.
-    /// Gives the observation, and when its last question was asked.
-    pub async fn go<T: Transport>(&mut self, client: &Client<T>) -> Result<(Observation, Time), Arc<str>> {
+    /// Asks until everything is answered, or until the governor holds a call back; then it goes on from there next time.
+    pub async fn go<T: Transport>(&mut self, client: &Client<T>) -> Result<Done, Interrupted> {
         while let Some(scope) = self.left.pop() {
             let asked = client.now();
             let answer = ask(client, self.feed, &scope).await;
@@ -43,15 +42,46 @@ impl Round {
             {
                 let why = failure.message.clone();
                 self.left.push(scope);
-                return Err(why);
+                return Err(Interrupted { so_far: self.so_far(client), why });
             }
             self.asked = Some(asked);
             self.answered.push((scope, answer));
         }
-        let scopes = std::mem::take(&mut self.answered);
-        let at = client.now();
-        Ok((Observation { feed: self.feed, at, scopes, skew_ms: client.skew_ms() }, self.asked.unwrap_or(at)))
+        let observation = self.observation(client);
+        let asked = self.asked.unwrap_or(observation.at);
+        Ok(Done { observation, asked })
     }
+
+    /// What was answered must not wait: by the time that the rest is allowed it would be old. The rest is unread until then.
+    fn so_far<T: Transport>(&mut self, client: &Client<T>) -> Option<Observation> {
+        if self.answered.is_empty() {
+            return None;
+        }
+        let unread = || Failure::new(FailureKind::Held, "the rest is held back by our own call budget");
+        let left: Vec<_> = self.left.iter().rev().map(|scope| (scope.clone(), Err(unread()))).collect();
+        let mut observation = self.observation(client);
+        observation.scopes.extend(left);
+        Some(observation)
+    }
+
+    fn observation<T: Transport>(&mut self, client: &Client<T>) -> Observation {
+        let scopes = std::mem::take(&mut self.answered);
+        Observation { feed: self.feed, at: client.now(), scopes, skew_ms: client.skew_ms() }
+    }
+}
+
+/// Every scope was asked.
+pub struct Done {
+    /// Of what was not handed on before.
+    pub observation: Observation,
+    /// When the last question was asked.
+    pub asked: Time,
+}
+
+/// The governor holds a call back.
+pub struct Interrupted {
+    pub so_far: Option<Observation>,
+    pub why: Arc<str>,
 }
 
 /// Who of the vanished is asked next: those never asked, then those whose last turn is longest ago.
@@ -78,8 +108,11 @@ impl Turns {
     pub fn note(&mut self, observation: &Observation) {
         for (scope, result) in &observation.scopes {
             let Scope::One(id) = scope else { continue };
-            let forbidden =
-                result.as_ref().err().is_some_and(|failure| failure.kind == FailureKind::Forbidden);
+            let failure = result.as_ref().err().map(|failure| failure.kind);
+            if failure == Some(FailureKind::Held) {
+                continue;
+            }
+            let forbidden = failure == Some(FailureKind::Forbidden);
             let pause = if forbidden { FORBIDDEN_FOR } else { Duration::ZERO };
             self.0.insert(id.clone(), Turn { asked: observation.at, not_before: observation.at.plus(pause) });
         }

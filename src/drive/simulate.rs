@@ -22,7 +22,7 @@ use super::{
     observe::Plan,
     outbox::receipt,
     poller::{Cadence, due},
-    round::{Round, Turns},
+    round::{Done, Interrupted, Round, Turns},
 };
 use crate::{
     engine::Engine,
@@ -298,13 +298,18 @@ impl Simulation {
             return Ok(false);
         };
         let mut under_way = self.rounds.remove(&feed).unwrap_or_else(|| self.new_round(feed));
-        let (observation, asked) = match ready(under_way.round.go(&self.client))? {
+        let Done { observation, asked } = match ready(under_way.round.go(&self.client))? {
             Ok(done) => done,
-            Err(why) => {
+            Err(Interrupted { so_far, why }) => {
+                let stepped = so_far.is_some();
+                if let Some(observation) = so_far {
+                    self.turns.note(&observation);
+                    self.core.absorb(&observation);
+                }
                 self.core.hold(feed, why);
                 self.rounds.insert(feed, under_way);
                 self.due.insert(feed, self.now().plus(HELD_RETRY));
-                return Ok(false);
+                return Ok(stepped);
             }
         };
         let UnderWay { from, scopes, .. } = under_way;
@@ -316,7 +321,7 @@ impl Simulation {
         }
         self.turns.note(&observation);
         self.core.absorb(&observation);
-        self.core.expect(feed, next.since(from), observation.at);
+        self.core.expect(feed, next.since(asked), observation.at);
         self.asked.push(self.network.end_poll(feed, scopes, from));
         Ok(true)
     }

@@ -212,6 +212,11 @@ fn enter_balance(snapshot: &mut Snapshot, balance: &Balance, at: Time) {
 /// The unscoped list covers every team's own if all were whole, none holds what the unscoped one lacks, and at least two of them
 /// (or the only one) have something to show: empty lists prove nothing.
 fn judge_cover(snapshot: &mut Snapshot, observation: &Observation) {
+    let asked_all = observation.scopes.iter().any(|(scope, _)| *scope == Scope::Unscoped);
+    if !asked_all {
+        // The rest of a poll that the governor interrupted: it shows nothing of the whole.
+        return;
+    }
     let mut unscoped: BTreeSet<&DeploymentId> = BTreeSet::new();
     let mut of_teams: Vec<BTreeSet<&DeploymentId>> = Vec::new();
     for (scope, result) in &observation.scopes {
