@@ -139,7 +139,7 @@ fn a_low_balance_fires_at_once_stays_through_hysteresis_and_resolves_above() {
     assert_eq!(fired, told(&[(Transition::Firing, "low balance: research has $9.99 left")]));
     assert_eq!(rig.balance(after(3), 1_199).step(after(3)), told(&[]), "hysteresis holds it");
     let resolved = rig.balance(after(4), 1_200).step(after(4));
-    assert_eq!(resolved, told(&[(Transition::Resolved, "resolved: low balance: research has $12.00 left")]));
+    assert_eq!(resolved, told(&[(Transition::Resolved, "balance: research has $12.00")]));
     assert_eq!(
         rig.balance(after(5), 1_199).step(after(5)),
         told(&[]),
@@ -218,7 +218,7 @@ fn fault_04_a_watched_team_missing_from_the_answer_is_unknown_and_not_zero() {
     assert_eq!(rig.step(after(1)), told(&[(Transition::Firing, "balance unknown: research")]));
     assert_eq!(
         rig.balance(after(2), 5_000).step(after(2)),
-        told(&[(Transition::Resolved, "resolved: balance unknown: research")])
+        told(&[(Transition::Resolved, "balance unknown: research")])
     );
 }
 
@@ -304,6 +304,46 @@ fn a_spot_interruption_is_told_once_and_never_resolved() {
 }
 
 #[test]
+fn a_volume_that_the_end_detached_is_named_as_left_and_another_is_not() {
+    let mut rig = Rig::new(vec![rule("spot-interrupted", RuleKind::SpotInterrupted)]);
+    rig.list(T0, vec![spot("a", "running")]).step(T0);
+    let volume = |id: &str, detached: Option<Time>| crate::model::Volume {
+        id: crate::model::VolumeId::new(id),
+        created_at: T0,
+        name: id.into(),
+        team: TeamId::new("t1"),
+        provider: "spheron-ai".into(),
+        status: crate::model::VolumeStatus::Available,
+        size_bytes: 1,
+        used_bytes: 0,
+        hourly_rate: Usd::from_cents(3),
+        attached_to: Vec::new(),
+        last_detached_at: detached,
+    };
+    let volumes =
+        vec![volume("checkpoints", Some(after(60))), volume("old", Some(T0)), volume("never", None)];
+    rig.fold(&seen(
+        Feed::Volumes,
+        after(61),
+        Scope::Team(TeamId::new("t1")),
+        Ok(Facts::Volumes(whole(volumes))),
+    ));
+    rig.list(after(61), vec![Deployment { stopped_at: Some(after(60)), ..spot("a", "terminated-provider") }]);
+    let notice = rig.engine.step(&rig.snapshot, after(61)).notices.remove(0);
+    let left: Vec<_> = notice.details.iter().filter(|(name, _)| &**name == "volumes left").collect();
+    assert_eq!(left, [&(Arc::from("volumes left"), "checkpoints ($21.90/month)".to_owned())]);
+}
+
+#[test]
+fn a_stopped_instance_that_its_owner_ends_is_not_said_to_be_ended_by_the_provider() {
+    let mut rig = Rig::new(vec![rule("provider-stopped", RuleKind::ProviderStopped)]);
+    rig.list(T0, vec![deployment("a", "stopped")]);
+    assert_eq!(rig.step(T0).len(), 1);
+    rig.list(after(1), vec![Deployment { stopped_at: Some(after(1)), ..deployment("a", "terminated") }]);
+    assert_eq!(rig.step(after(1)), told(&[(Transition::Resolved, "ended: box-a after 1h 1m")]));
+}
+
+#[test]
 fn a_first_start_is_silent_about_a_long_past_and_tells_what_happened_today() {
     let mut rig = Rig::new(vec![rule("spot-interrupted", RuleKind::SpotInterrupted)]);
     let old = Deployment { stopped_at: Some(T0.minus(HOUR * 25)), ..spot("old", "terminated-provider") };
@@ -321,7 +361,7 @@ fn fault_02_an_unknown_status_is_told_as_a_state_that_bills() {
     assert_eq!(rig.step(T0), told(&[(Transition::Firing, "unknown status: box-a is `hibernating`")]));
     assert_eq!(rig.snapshot.burn_per_hour(&TeamId::new("t1")), Usd::from_cents(200));
     rig.list(after(1), vec![deployment("a", "running")]);
-    assert_eq!(rig.step(after(1)), told(&[(Transition::Resolved, "resolved: running again: box-a")]));
+    assert_eq!(rig.step(after(1)), told(&[(Transition::Resolved, "running again: box-a")]));
 }
 
 #[test]
@@ -347,7 +387,7 @@ fn fault_06_a_fleet_that_empties_is_told_and_nothing_counts_as_ended() {
         "they bill until their own GET says not"
     );
     rig.list(after(2), fleet());
-    assert_eq!(rig.step(after(2)), told(&[(Transition::Resolved, "resolved: fleet shrunk: research")]));
+    assert_eq!(rig.step(after(2)), told(&[(Transition::Resolved, "fleet shrunk: research")]));
 }
 
 #[test]

@@ -8,7 +8,7 @@ use crate::{
     engine::rules,
     model::{
         Deployment, DeploymentId, Feed, Offer, Rule, RuleKind, Snapshot, Status, Subject, TeamId, Time,
-        Tracked, TrackedTeam, Transition, Usd, VolumeId, humanize,
+        Tracked, TrackedTeam, TrackedVolume, Transition, Usd, VolumeId, humanize,
     },
 };
 
@@ -41,7 +41,6 @@ pub fn compose(
     };
     match transition {
         Transition::Resolved => {
-            words.title = format!("resolved: {}", words.title);
             words.reason =
                 format!("No longer so after {}. Now: {}", humanize(now.since(since)), words.reason);
             words.advice = "Nothing to do.".into();
@@ -173,7 +172,12 @@ fn low_balance(
         details.push(("runs out".into(), format!("{end} (in {})", humanize(length))));
     }
     let advice = format!("Add credit at {CONSOLE}, or end what is not needed.");
-    (format!("low balance: {name} has {left} left"), reason, advice)
+    let title = if left < below {
+        format!("low balance: {name} has {left} left")
+    } else {
+        format!("balance: {name} has {left}")
+    };
+    (title, reason, advice)
 }
 
 fn balance_unknown(name: &str, team: Option<&Arc<TrackedTeam>>, burn: Usd) -> (String, String, String) {
@@ -230,7 +234,7 @@ fn of_deployment(rule: &Rule, tracked: &Tracked, snapshot: &Snapshot, now: Time)
         | RuleKind::FleetShrunk
         | RuleKind::Blind { .. }
         | RuleKind::KeyRejected
-        | RuleKind::ConfigInvalid => provider_stopped(deployment, &name, &runtime),
+        | RuleKind::ConfigInvalid => provider_stopped(tracked, &name, &runtime),
     };
     Words { title, reason, advice, details }
 }
@@ -289,22 +293,21 @@ fn spot_interrupted(
     snapshot: &Snapshot,
     details: &mut Vec<(Arc<str>, String)>,
 ) -> (String, String, String) {
-    let volumes: Vec<_> = snapshot
-        .volumes
-        .values()
-        .filter(|v| v.gone_at.is_none() && v.volume.attached_to.contains(&deployment.id))
-        .collect();
+    let volumes: Vec<_> =
+        snapshot.volumes.values().filter(|volume| was_attached(volume, deployment)).collect();
     let mut reason = format!(
         "The provider reclaimed the spot instance {name} after {runtime}; it cost {}. Its local disk is gone.",
         deployment.total_cost
     );
     if volumes.is_empty() {
-        reason.push_str(" No volume was attached to it.");
+        reason.push_str(" No volume is known to have been attached to it.");
     } else {
         let rate: Usd = volumes.iter().map(|v| v.volume.hourly_rate).sum();
         let names: Vec<&VolumeId> = volumes.iter().map(|v| &v.volume.id).collect();
         let month = rate.per_hour_for(Duration::from_secs(730 * 3_600));
-        reason.push_str(&format!(" {} volume(s) are left, at {month} a month.", names.len()));
+        let left =
+            if names.len() == 1 { "1 volume is".to_owned() } else { format!("{} volumes are", names.len()) };
+        reason.push_str(&format!(" {left} left, at {month} a month."));
         let listed: Vec<&str> = volumes.iter().take(5).map(|v| &*v.volume.name).collect();
         details.push(("volumes left".into(), format!("{} ({month}/month)", listed.join(", "))));
     }
@@ -315,6 +318,19 @@ fn spot_interrupted(
     let advice =
         "Deploy a replacement if the work must go on; what was not on a volume has to be redone.".to_owned();
     (format!("spot interrupted: {name} after {runtime}"), reason, advice)
+}
+
+/// Attached still, or detached when the deployment ended: ending detaches, and the volumes may be polled after it.
+fn was_attached(tracked: &TrackedVolume, deployment: &Deployment) -> bool {
+    const WITH_THE_END: Duration = Duration::from_secs(300);
+    let volume = &tracked.volume;
+    let detached_then = volume.attached_to.is_empty()
+        && volume.team == deployment.team
+        && volume.provider == deployment.provider
+        && volume.last_detached_at.zip(deployment.stopped_at).is_some_and(|(detached, stopped)| {
+            detached.since(stopped) <= WITH_THE_END && stopped.since(detached) <= WITH_THE_END
+        });
+    tracked.bills() && (volume.attached_to.contains(&deployment.id) || detached_then)
 }
 
 /// Same GPU type, count and instance type, available now.
@@ -330,8 +346,25 @@ fn cheapest_equivalent<'a>(deployment: &Deployment, offers: &'a [Offer]) -> Opti
         .min_by_key(|offer| offer.price)
 }
 
-fn provider_stopped(deployment: &Deployment, name: &str, runtime: &str) -> (String, String, String) {
+fn provider_stopped(tracked: &Tracked, name: &str, runtime: &str) -> (String, String, String) {
+    let deployment = &tracked.deployment;
     match &deployment.status {
+        Status::Stopped | Status::Unknown(_) if !tracked.is_live() => (
+            format!("gone: {name}"),
+            format!(
+                "{name} is gone: the API no longer knows it. It was `{}` when last seen.",
+                deployment.status
+            ),
+            "Nothing to do.".to_owned(),
+        ),
+        Status::Terminated | Status::Failed => (
+            format!("ended: {name} after {runtime}"),
+            format!(
+                "{name} is `{}`; it ran for {runtime} and cost {}.",
+                deployment.status, deployment.total_cost
+            ),
+            "Nothing to do.".to_owned(),
+        ),
         Status::Stopped => (
             format!("stopped: {name}"),
             format!(
@@ -350,7 +383,7 @@ fn provider_stopped(deployment: &Deployment, name: &str, runtime: &str) -> (Stri
             ),
             format!("Look at it at {CONSOLE}."),
         ),
-        Status::TerminatedProvider | Status::Terminated | Status::Failed => (
+        Status::TerminatedProvider => (
             format!("ended by the provider: {name} after {runtime}"),
             format!(
                 "{name} ({}) is `{}`; it ran for {runtime} and cost {}. Its local disk is gone.",
