@@ -58,6 +58,9 @@ fn tell(states: &[NotifyState<'_>]) {
 /// `3 running, $1.46/h, 51h left`; what is not known is not claimed.
 pub fn status_line(view: &View) -> String {
     let snapshot = &view.snapshot;
+    if !snapshot.fleet_known() {
+        return "nothing read yet".to_owned();
+    }
     let running = snapshot.deployments.values().filter(|tracked| tracked.is_live()).count();
     let burns = || snapshot.teams.keys().map(|team| snapshot.burn_per_hour(team));
     let mut line = format!("{running} running, {}/h", burns().sum::<Usd>());

@@ -316,7 +316,7 @@ impl Heart for Hours {
 
     fn beat(&self, view: &View) {
         let hour = i64::try_from(view.at.since(self.start).as_secs() / 3_600).unwrap_or(0);
-        if !view.snapshot.teams.is_empty() && self.told.fetch_max(hour + 1, Ordering::Relaxed) <= hour {
+        if view.snapshot.fleet_known() && self.told.fetch_max(hour + 1, Ordering::Relaxed) <= hour {
             let line = format!("·  {}", app::status_line(view));
             output::data(&format!(
                 "{} {}\n",

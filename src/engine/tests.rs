@@ -148,6 +148,21 @@ fn a_low_balance_fires_at_once_stays_through_hysteresis_and_resolves_above() {
 }
 
 #[test]
+fn what_is_spent_is_not_said_to_be_nothing_before_anybody_has_looked() {
+    let mut rig = Rig::new(vec![low_balance()]);
+    let spending = |rig: &mut Rig, minute: u32| {
+        rig.balance(after(minute), if minute % 2 == 1 { 100 } else { 5_000 });
+        let notices = rig.engine.step(&rig.snapshot, after(minute)).notices;
+        notices[0].details.iter().find(|(name, _)| &**name == "spending").unwrap().1.clone()
+    };
+    assert_eq!(spending(&mut rig, 1), "not known yet");
+    rig.list(after(2), Vec::new());
+    assert_eq!(spending(&mut rig, 2), "$0.00/h", "an empty list that came is knowledge");
+    rig.list(after(3), vec![deployment("a", "running")]);
+    assert_eq!(spending(&mut rig, 3), "$2.00/h");
+}
+
+#[test]
 fn fault_05_a_balance_that_falls_to_zero_in_one_poll_alerts_now() {
     let mut rig = Rig::new(vec![low_balance()]);
     rig.step(T0);

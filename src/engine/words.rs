@@ -138,7 +138,8 @@ fn of_team(rule: &Rule, id: &TeamId, snapshot: &Snapshot, now: Time) -> Words {
     if let Some(balance) = balance {
         details.push(("balance".into(), balance.to_string()));
     }
-    details.push(("spending".into(), format!("{burn}/h")));
+    let spending = if snapshot.fleet_known() { format!("{burn}/h") } else { "not known yet".to_owned() };
+    details.push(("spending".into(), spending));
     let (title, reason, advice) = match &rule.kind {
         RuleKind::Balance { below, .. } => low_balance(&name, *below, balance, burn, now, &mut details),
         RuleKind::FleetShrunk => fleet_shrunk(&name, id, snapshot),
@@ -182,7 +183,10 @@ fn low_balance(
 
 fn balance_unknown(name: &str, team: Option<&Arc<TrackedTeam>>, burn: Usd) -> (String, String, String) {
     let last = match team.and_then(|team| Some((team.balance?, team.balance_at?))) {
-        Some((balance, at)) => format!("It was {balance} at {at}, with {burn}/h being spent."),
+        Some((balance, at)) if burn > Usd::ZERO => {
+            format!("It was {balance} at {at}, with {burn}/h being spent.")
+        }
+        Some((balance, at)) => format!("It was {balance} at {at}."),
         None => "It was never known.".to_owned(),
     };
     let now = match team {

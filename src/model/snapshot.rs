@@ -180,7 +180,13 @@ impl Snapshot {
         }
     }
 
-    /// What bills now in a team, per hour: deployments and volumes.
+    /// Whether anybody has read what runs, now or in an earlier life: until then a burn of 0 is not known, just not seen.
+    pub fn fleet_known(&self) -> bool {
+        let read = |feed: &Feed| self.feeds.get(feed).is_some_and(|health| health.last_usable.is_some());
+        !self.deployments.is_empty() || read(&Feed::Deployments) || read(&Feed::Inventory)
+    }
+
+    /// What bills now in a team, per hour: deployments and volumes. See [`Self::fleet_known`].
     pub fn burn_per_hour(&self, team: &TeamId) -> Usd {
         let deployments = self.deployments.values().filter(|t| &t.deployment.team == team && t.is_live());
         let volumes = self.volumes.values().filter(|v| &v.volume.team == team && v.bills());

@@ -80,7 +80,7 @@ fn burn_rates(page: &mut Page, snapshot: &Snapshot, deployments: &[&Tracked], vo
         "spheron_burn_rate_usd_per_hour",
         "US dollars per hour; committed: the sum of the hourly rates of all deployments and volumes that bill now.",
     );
-    for (team, rate) in rates {
+    for (team, rate) in rates.into_iter().filter(|_| snapshot.fleet_known()) {
         family.sample(&[("team_id", team), ("kind", "committed")], rate.to_f64());
     }
 }

@@ -3,7 +3,9 @@
 use std::{sync::Arc, time::Duration};
 
 use spheron_watch::{
-    model::{Feed, Outcome, Presence, Status, TeamId, Time, Tracked, Usd, VolumeStatus},
+    model::{
+        Feed, FeedHealth, Outcome, Presence, Snapshot, Status, TeamId, Time, Tracked, Usd, VolumeStatus,
+    },
     serve::metrics::render,
 };
 
@@ -105,6 +107,20 @@ fn an_unknown_balance_has_no_sample() {
     let balances: Vec<_> = page.lines().filter(|line| line.starts_with("spheron_balance_usd")).collect();
     assert_eq!(balances, [format!("spheron_balance_usd{{team_id=\"{}\"}} 0", fleet::team(3))]);
     assert_eq!(page.matches("spheron_team_info{").count(), 3);
+}
+
+#[test]
+fn before_any_list_was_read_there_is_no_burn_rate() {
+    let mut snapshot = fleet::snapshot([fleet::tracked_team(1, "a", None, START)], [], [], START);
+    snapshot.feeds.clear();
+    let burns = |snapshot: Snapshot| {
+        let page = render(&fleet::view(snapshot, START), START);
+        page.matches("spheron_burn_rate_usd_per_hour{").count()
+    };
+    assert_eq!(burns(snapshot.clone()), 0);
+    let read = FeedHealth { last_usable: Some(START), ..FeedHealth::new(Duration::from_secs(60), START) };
+    snapshot.feeds.insert(Feed::Deployments, read);
+    assert_eq!(burns(snapshot), 1, "an empty list that came is knowledge");
 }
 
 #[test]
