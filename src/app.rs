@@ -14,7 +14,7 @@ use crate::{
     clock::Clock,
     config::{self, Env, Settings},
     drive::{Cadence, Control, Deliver, Heart, Live, LiveError, Reload, live},
-    engine::Engine,
+    engine::{Engine, Money},
     model::{Glob, Rule, View},
     serve::{self, SelfMetrics, ServeError, ServeOptions},
     signals,
@@ -219,7 +219,12 @@ pub async fn run(wiring: Wiring, stop: CancellationToken) -> Result<(), AppError
     let live = Live {
         client: Arc::new(Client::new(api, wiring.calls_per_15m, metrics.clone())),
         store: store.clone(),
-        engine: Engine::new(wiring.rules, wiring.watched, recovered.alerts),
+        engine: Engine::new(
+            wiring.rules,
+            wiring.watched,
+            Money::new(wiring.cadence.zone.clone(), recovered.lines),
+            recovered.alerts,
+        ),
         snapshot: recovered.snapshot,
         receivers: wiring.receivers,
         cadence: wiring.cadence,

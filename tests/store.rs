@@ -116,6 +116,7 @@ fn numbered(n: u32) -> StepRecord {
         changes: vec![Change::Deployment(Arc::new(tracked("d", 1, i64::from(n))))],
         alerts: vec![(key("t"), Some(AlertState::Told { at }))],
         notices: vec![notice(n, "t", &["mail"])],
+        ..StepRecord::default()
     }
 }
 
@@ -534,6 +535,8 @@ impl Model {
                 Change::Deployment(d) => drop(snapshot.deployments.insert(d.deployment.id.clone(), d)),
                 Change::Volume(v) => drop(snapshot.volumes.insert(v.volume.id.clone(), v)),
                 Change::Offers(offers) => snapshot.offers = offers,
+                Change::Silence(id, Some(silence)) => drop(snapshot.silences.insert(id, silence)),
+                Change::Silence(id, None) => drop(snapshot.silences.remove(&id)),
                 Change::Account(account) => {
                     snapshot.shrunk = account.shrunk;
                     snapshot.key_rejected_since = account.key_rejected_since;
@@ -642,7 +645,7 @@ fn any_record() -> impl Strategy<Value = StepRecord> {
     (0..30_i64, polls, changes, proptest::collection::vec(alert, 0..2)).prop_map(
         |(at, polls, changes, alerts)| {
             let polls = polls.into_iter().map(|(feed, at, outcome)| poll(feed, secs(at), outcome)).collect();
-            StepRecord { at: secs(at), polls, changes, alerts, notices: Vec::new() }
+            StepRecord { at: secs(at), polls, changes, alerts, ..StepRecord::default() }
         },
     )
 }
@@ -660,7 +663,7 @@ proptest! {
             db.commit(record).unwrap();
             model.apply(record);
         }
-        let present = Recovered { snapshot: model.snapshot.clone(), alerts: model.alerts.clone() };
+        let present = Recovered { snapshot: model.snapshot.clone(), alerts: model.alerts.clone(), lines: BTreeMap::new() };
         prop_assert_eq!(db.recover().unwrap(), present);
         for at in -1..31 {
             prop_assert_eq!(db.values_at(secs(at)).unwrap(), model.at(secs(at)), "at {}", at);

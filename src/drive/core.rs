@@ -4,6 +4,8 @@
 
 use std::{sync::Arc, time::Duration};
 
+use jiff::tz::TimeZone;
+
 use crate::{
     engine::{self, Engine},
     model::{
@@ -81,9 +83,9 @@ impl Core {
     }
 
     /// New rules over the state that is.
-    pub fn reconfigure(&mut self, rules: Vec<Rule>, watched: Vec<Glob>) {
+    pub fn reconfigure(&mut self, rules: Vec<Rule>, watched: Vec<Glob>, zone: TimeZone) {
         self.snapshot.config_error = None;
-        self.engine.replace(rules, watched);
+        self.engine.replace(rules, watched, zone);
         engine::forget_unwatched(&mut self.snapshot, self.engine.watched());
     }
 
@@ -104,6 +106,8 @@ impl Core {
             changes,
             alerts: decisions.alerts,
             notices: decisions.notices,
+            lines: decisions.lines,
+            charges: decisions.charges,
         }
     }
 
@@ -113,6 +117,7 @@ impl Core {
             at: now,
             snapshot: self.recorded.clone(),
             firing: self.engine.firing(),
+            forecasts: self.engine.forecasts().clone(),
             generation: last.generation.saturating_add(1),
             config_reload_ok: self.snapshot.config_error.is_none(),
             outbox: last.outbox.clone(),

@@ -264,7 +264,7 @@ impl Running {
         match order {
             Control::Reload(reload) => {
                 let Reload { rules, watched, cadence, receivers } = *reload;
-                self.core.reconfigure(rules, watched);
+                self.core.reconfigure(rules, watched, cadence.zone.clone());
                 // What is late by the new schedule was not late by the old one.
                 self.core.resumed(self.clock.now());
                 self.cadence.send_replace(Arc::new(cadence));

@@ -25,7 +25,7 @@ use super::{
     round::{Done, Interrupted, Round, Turns},
 };
 use crate::{
-    engine::Engine,
+    engine::{Engine, Money},
     model::{Delivery, Feed, Glob, NoMeter, Notice, Rule, Scope, StepRecord, Time},
     sim::{Ask, Conduct, KEY, World},
     spheron::{Client, Request, Response, SendError, Transport},
@@ -134,7 +134,12 @@ impl Simulation {
         });
         let routes = rules.iter().flat_map(|rule| &rule.receivers);
         let receivers: BTreeSet<Arc<str>> = routes.map(|route| route.receiver.clone()).collect();
-        let engine = Engine::new(rules.clone(), vec![Glob::new("*")], BTreeMap::new());
+        let engine = Engine::new(
+            rules.clone(),
+            vec![Glob::new("*")],
+            Money::new(cadence.zone.clone(), BTreeMap::new()),
+            BTreeMap::new(),
+        );
         let transport = SimTransport(network.clone());
         let mut simulation = Self {
             client: Client::seeded(transport, calls_per_15m, Arc::new(NoMeter), seed),
@@ -262,7 +267,12 @@ impl Simulation {
         let at = at.max(self.now());
         self.network.set_now(at);
         let recovered = self.db.recover()?;
-        let engine = Engine::new(self.rules.clone(), vec![Glob::new("*")], recovered.alerts);
+        let engine = Engine::new(
+            self.rules.clone(),
+            vec![Glob::new("*")],
+            Money::new(self.cadence.zone.clone(), recovered.lines),
+            recovered.alerts,
+        );
         self.core = Core::new(recovered.snapshot, engine);
         let transport = SimTransport(self.network.clone());
         self.client = Client::seeded(transport, self.calls_per_15m, Arc::new(NoMeter), self.rng.u64(..));
@@ -340,13 +350,18 @@ impl Simulation {
             tamper(&mut record);
         }
         if !record.is_empty() {
-            let StepRecord { at, polls, changes, alerts, notices } = &record;
+            let StepRecord { at, polls, changes, alerts, notices, lines, charges } = &record;
             for poll in polls {
                 let line = (poll.at.millis(), poll.feed, poll.items, poll.failure.is_some());
                 self.trace.update(format!("{line:?}"));
             }
-            if !(changes.is_empty() && alerts.is_empty() && notices.is_empty()) {
-                self.trace.update(format!("{at:?} {changes:?} {alerts:?} {notices:?}"));
+            if !(changes.is_empty()
+                && alerts.is_empty()
+                && notices.is_empty()
+                && lines.is_empty()
+                && charges.is_empty())
+            {
+                self.trace.update(format!("{at:?} {changes:?} {alerts:?} {notices:?} {lines:?} {charges:?}"));
             }
             self.db.commit(&record)?;
         }

@@ -4,6 +4,7 @@
 //! model and nothing else of ours, so that live run, simulation and replay drive the same `step`.
 
 mod alert;
+mod money;
 mod observe;
 mod rules;
 mod words;
@@ -11,11 +12,14 @@ mod words;
 use std::{collections::BTreeMap, sync::Arc};
 
 use alert::Move;
+pub use money::Money;
 pub use observe::{changes, fold, forget_unwatched};
 
+use jiff::tz::TimeZone;
+
 use crate::model::{
-    AlertKey, AlertState, Decisions, EventId, Glob, Held, Notice, Rule, Severity, Snapshot, Subject, Time,
-    Transition, Wake,
+    AlertKey, AlertState, Decisions, EventId, Forecast, Glob, Held, Notice, Rule, Severity, Snapshot,
+    Subject, TeamId, Time, Transition, Wake,
 };
 
 /// Rules and what became of them so far. The state is rows keyed by (rule, subject); it is persisted by whoever commits the
@@ -25,26 +29,39 @@ pub struct Engine {
     rules: Vec<Rule>,
     /// Which teams the user wants watched.
     watched: Vec<Glob>,
+    money: Money,
+    /// Every team's outlook as of the last step.
+    forecasts: BTreeMap<TeamId, Forecast>,
     state: BTreeMap<Arc<str>, BTreeMap<Subject, AlertState>>,
 }
 
 impl Engine {
-    pub fn new(rules: Vec<Rule>, watched: Vec<Glob>, state: BTreeMap<AlertKey, AlertState>) -> Self {
+    pub fn new(
+        rules: Vec<Rule>,
+        watched: Vec<Glob>,
+        money: Money,
+        state: BTreeMap<AlertKey, AlertState>,
+    ) -> Self {
         let mut by_rule: BTreeMap<Arc<str>, BTreeMap<Subject, AlertState>> = BTreeMap::new();
         for (key, alert) in state {
             by_rule.entry(key.rule).or_default().insert(key.subject, alert);
         }
-        Self { rules, watched, state: by_rule }
+        Self { rules, watched, money, forecasts: BTreeMap::new(), state: by_rule }
     }
 
     /// A reload: new rules over the state that is. Alerts of rules that are gone leave at the next step.
-    pub fn replace(&mut self, rules: Vec<Rule>, watched: Vec<Glob>) {
+    pub fn replace(&mut self, rules: Vec<Rule>, watched: Vec<Glob>, zone: TimeZone) {
+        self.money.set_zone(zone);
         self.rules = rules;
         self.watched = watched;
     }
 
     pub fn watched(&self) -> &[Glob] {
         &self.watched
+    }
+
+    pub fn forecasts(&self) -> &BTreeMap<TeamId, Forecast> {
+        &self.forecasts
     }
 
     pub fn rules(&self) -> &[Rule] {
@@ -67,7 +84,10 @@ impl Engine {
 
     /// Decides what to tell now. Stepping again on the same snapshot and time decides nothing new.
     pub fn step(&mut self, snapshot: &Snapshot, now: Time) -> Decisions {
-        let mut decisions = Decisions::default();
+        let booked = self.money.step(snapshot, now);
+        self.forecasts = booked.forecasts;
+        let mut decisions =
+            Decisions { lines: booked.lines, charges: booked.charges, ..Decisions::default() };
         let rules = std::mem::take(&mut self.rules);
         self.drop_rules_that_are_gone(&rules, &mut decisions);
         for rule in &rules {
@@ -80,7 +100,7 @@ impl Engine {
     /// Why every rule and subject that tells nothing now tells nothing; changes nothing.
     pub fn held(&self, snapshot: &Snapshot, now: Time) -> Vec<Held> {
         let mut held = Vec::new();
-        let ground = rules::Ground { snapshot, watched: &self.watched, now };
+        let ground = rules::Ground { snapshot, watched: &self.watched, forecasts: &self.forecasts, now };
         for rule in &self.rules {
             let states = self.state.get(&rule.name);
             rules::judge(rule, &ground, &mut |subject, judgement| {
@@ -93,7 +113,7 @@ impl Engine {
 
     fn step_rule(&mut self, rule: &Rule, snapshot: &Snapshot, now: Time, decisions: &mut Decisions) {
         let states = self.state.entry(rule.name.clone()).or_default();
-        let ground = rules::Ground { snapshot, watched: &self.watched, now };
+        let ground = rules::Ground { snapshot, watched: &self.watched, forecasts: &self.forecasts, now };
         let mut moves = Vec::new();
         let mut met_again = 0_usize;
         rules::judge(rule, &ground, &mut |subject, judgement| {
@@ -128,7 +148,7 @@ impl Engine {
                 }
             }
             if let Some(tell) = step.tell {
-                decisions.notices.extend(notice(rule, subject, &tell, snapshot, now));
+                decisions.notices.extend(notice(rule, subject, &tell, &ground));
             }
         }
     }
@@ -159,13 +179,8 @@ fn wake_at(decisions: &mut Decisions, at: Option<Time>, now: Time, why: &'static
 }
 
 /// `None` when nobody who is routed wants to hear of this transition.
-fn notice(
-    rule: &Rule,
-    subject: Subject,
-    tell: &alert::Tell,
-    snapshot: &Snapshot,
-    now: Time,
-) -> Option<Notice> {
+fn notice(rule: &Rule, subject: Subject, tell: &alert::Tell, ground: &rules::Ground<'_>) -> Option<Notice> {
+    let rules::Ground { snapshot, forecasts, now, .. } = *ground;
     let wanted = |send_resolved: bool| send_resolved || tell.transition != Transition::Resolved;
     let receivers: Vec<Arc<str>> = rule
         .receivers
@@ -176,7 +191,8 @@ fn notice(
     if receivers.is_empty() {
         return None;
     }
-    let words = words::compose(rule, &subject, tell.transition, tell.since, snapshot, now);
+    let telling = words::Telling { rule, subject: &subject, snapshot, forecasts, now };
+    let words = words::compose(&telling, tell.transition, tell.since);
     let key = AlertKey { rule: rule.name.clone(), subject };
     Some(Notice {
         id: EventId::derive(&key, tell.since, tell.transition, tell.nth),

@@ -66,6 +66,10 @@ fn seen(feed: Feed, at: Time, scope: Scope, result: Result<Facts, Failure>) -> O
     Observation { feed, at, scopes: vec![(scope, result)], skew_ms: None }
 }
 
+fn engine(rules: Vec<Rule>, state: BTreeMap<AlertKey, AlertState>) -> Engine {
+    Engine::new(rules, vec![Glob::new("*")], Money::new(TimeZone::UTC, BTreeMap::new()), state)
+}
+
 /// A little rig: an account of one team, a snapshot, an engine.
 struct Rig {
     snapshot: Snapshot,
@@ -75,7 +79,7 @@ struct Rig {
 impl Rig {
     fn new(rules: Vec<Rule>) -> Self {
         let snapshot = Snapshot { unscoped_covers: true, ..Snapshot::default() };
-        let mut rig = Self { snapshot, engine: Engine::new(rules, vec![Glob::new("*")], BTreeMap::new()) };
+        let mut rig = Self { snapshot, engine: engine(rules, BTreeMap::new()) };
         rig.balance(T0, 5_000);
         rig
     }
@@ -255,7 +259,11 @@ fn fault_03_an_unreadable_balance_is_unknown_and_keeps_the_last_state() {
 #[test]
 fn a_team_that_was_named_and_never_seen_is_told() {
     let mut rig = Rig::new(vec![rule("balance-unknown", RuleKind::BalanceUnknown)]);
-    rig.engine.replace(vec![rule("balance-unknown", RuleKind::BalanceUnknown)], vec![Glob::new("reserch")]);
+    rig.engine.replace(
+        vec![rule("balance-unknown", RuleKind::BalanceUnknown)],
+        vec![Glob::new("reserch")],
+        TimeZone::UTC,
+    );
     assert_eq!(rig.step(after(1)), told(&[(Transition::Firing, "balance unknown: reserch")]));
 }
 
@@ -541,7 +549,7 @@ fn fault_09_blindness_ends_when_both_are_read_again_and_not_by_a_restart_a_waken
     }
     assert_eq!(rig.step(after(8)), told(&[]), "the machine woke up");
     let state = rig.engine.firing().into_iter().map(|(key, (state, _))| (key, state)).collect();
-    rig.engine = Engine::new(vec![blind], vec![Glob::new("*")], state);
+    rig.engine = engine(vec![blind], state);
     for feed in [Feed::Balance, Feed::Deployments] {
         rig.snapshot.feeds.insert(feed, FeedHealth::new(MINUTE, after(9)));
     }
@@ -640,7 +648,11 @@ fn a_rule_that_is_new_tells_no_old_stories() {
     let mut rig = Rig::new(Vec::new());
     rig.list(T0, vec![spot("a", "running")]);
     rig.list(after(1), vec![Deployment { stopped_at: Some(after(1)), ..spot("a", "terminated-provider") }]);
-    rig.engine.replace(vec![rule("spot-interrupted", RuleKind::SpotInterrupted)], vec![Glob::new("*")]);
+    rig.engine.replace(
+        vec![rule("spot-interrupted", RuleKind::SpotInterrupted)],
+        vec![Glob::new("*")],
+        TimeZone::UTC,
+    );
     assert_eq!(rig.step(after(1).plus(HOUR * 25)), told(&[]));
     assert_eq!(rig.step(after(1).plus(HOUR * 23)).len(), 1);
 }
@@ -750,7 +762,11 @@ fn a_changed_repeat_interval_gives_no_id_twice() {
         rig.balance(at, 100);
         ids.extend(rig.engine.step(&rig.snapshot, at).notices.into_iter().map(|notice| notice.id));
     }
-    rig.engine.replace(vec![Rule { repeat_interval: Some(HOUR * 4), ..low_balance() }], vec![Glob::new("*")]);
+    rig.engine.replace(
+        vec![Rule { repeat_interval: Some(HOUR * 4), ..low_balance() }],
+        vec![Glob::new("*")],
+        TimeZone::UTC,
+    );
     for hour in 6..20 {
         let at = T0.plus(HOUR * hour);
         rig.balance(at, 100);
@@ -765,7 +781,7 @@ fn a_changed_repeat_interval_gives_no_id_twice() {
 fn a_rule_that_is_gone_takes_its_alerts_along_silently() {
     let mut rig = Rig::new(vec![low_balance()]);
     rig.balance(after(1), 100).step(after(1));
-    rig.engine.replace(Vec::new(), vec![Glob::new("*")]);
+    rig.engine.replace(Vec::new(), vec![Glob::new("*")], TimeZone::UTC);
     let decisions = rig.engine.step(&rig.snapshot, after(2));
     assert!(decisions.notices.is_empty());
     assert_eq!(decisions.alerts.len(), 1);
@@ -778,7 +794,7 @@ fn state_that_is_handed_back_goes_on_where_it_was() {
     rig.balance(after(1), 100);
     let decisions = rig.engine.step(&rig.snapshot, after(1));
     let state = decisions.alerts.into_iter().filter_map(|(key, state)| Some((key, state?))).collect();
-    rig.engine = Engine::new(vec![low_balance()], vec![Glob::new("*")], state);
+    rig.engine = engine(vec![low_balance()], state);
     assert_eq!(rig.step(after(2)), told(&[]), "a restart tells nothing twice");
     assert_eq!(rig.balance(after(3), 5_000).step(after(3)).len(), 1);
 }
@@ -808,7 +824,7 @@ fn only_what_changed_becomes_a_row_and_a_question_is_no_change() {
 #[test]
 fn teams_that_are_not_watched_never_enter() {
     let mut rig = Rig::new(Vec::new());
-    rig.engine.replace(Vec::new(), vec![Glob::new("research")]);
+    rig.engine.replace(Vec::new(), vec![Glob::new("research")], TimeZone::UTC);
     let foreign = Deployment { team: TeamId::new("t9"), ..deployment("x", "running") };
     rig.list(T0, vec![foreign, deployment("a", "running")]);
     assert_eq!(rig.snapshot.deployments.keys().map(DeploymentId::as_str).collect::<Vec<_>>(), ["a"]);

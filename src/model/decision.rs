@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use super::{AlertKey, AlertState, Change, FailureKind, Feed, Notice, Outcome, Subject, Time};
+use super::{AlertKey, AlertState, Change, Charge, FailureKind, Feed, Line, Notice, Outcome, Subject, Time};
 
 #[must_use = "decisions that are not committed are lost alerts"]
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -12,6 +12,9 @@ pub struct Decisions {
     pub notices: Vec<Notice>,
     /// States that changed; `None` removes the row.
     pub alerts: Vec<(AlertKey, Option<AlertState>)>,
+    /// The ledger: lines that changed (`None` removes the row), and what they add to the rollups.
+    pub lines: Vec<(Subject, Option<Line>)>,
+    pub charges: Vec<Charge>,
     pub wake: Option<Wake>,
 }
 
@@ -54,11 +57,18 @@ pub struct StepRecord {
     pub changes: Vec<Change>,
     pub alerts: Vec<(AlertKey, Option<AlertState>)>,
     pub notices: Vec<Notice>,
+    pub lines: Vec<(Subject, Option<Line>)>,
+    pub charges: Vec<Charge>,
 }
 
 impl StepRecord {
     pub fn is_empty(&self) -> bool {
-        self.polls.is_empty() && self.changes.is_empty() && self.alerts.is_empty() && self.notices.is_empty()
+        self.polls.is_empty()
+            && self.changes.is_empty()
+            && self.alerts.is_empty()
+            && self.notices.is_empty()
+            && self.lines.is_empty()
+            && self.charges.is_empty()
     }
 }
 

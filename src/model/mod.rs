@@ -2,20 +2,27 @@
 //!
 //! It must never import anything of ours, read a clock, or do I/O.
 
+pub mod activity;
 pub mod alert;
 pub mod decision;
+pub mod forecast;
+pub mod ledger;
 pub mod meter;
 pub mod money;
 pub mod observation;
 pub mod outbox;
 pub mod resource;
 pub mod rule;
+pub mod silence;
 pub mod snapshot;
 pub mod time;
 pub mod view;
 
+pub use activity::{ActivitySample, Reading, SourceActivity};
 pub use alert::{AlertKey, AlertState, EventId, Notice, Severity, Subject, Transition};
 pub use decision::{Decisions, Held, HeldReason, PollRow, StepRecord, Wake};
+pub use forecast::{Forecast, Spend};
+pub use ledger::{Charge, ChargeKind, Line};
 pub use meter::{Meter, NoMeter};
 pub use money::Usd;
 pub use observation::{Facts, Failure, FailureKind, Feed, Listing, Observation, Outcome, Scope, Unreadable};
@@ -24,7 +31,8 @@ pub use resource::{
     Balance, CanTerminate, Deployment, DeploymentId, InstanceType, Offer, Status, TeamId, Volume, VolumeId,
     VolumeStatus,
 };
-pub use rule::{Glob, MatchKey, Matcher, Route, Rule, RuleKind};
+pub use rule::{Glob, MatchKey, Matcher, Period, Route, Rule, RuleKind};
+pub use silence::Silence;
 pub use snapshot::{
     Account, Change, FeedHealth, Presence, Shrunk, Snapshot, Tracked, TrackedTeam, TrackedVolume,
 };

@@ -34,15 +34,67 @@ pub struct Route {
 /// What fires a rule (PRODUCT §6).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RuleKind {
-    Balance { below: Usd, clear_above: Usd },
+    Balance {
+        below: Usd,
+        clear_above: Usd,
+    },
     BalanceUnknown,
-    RunningLong { longer_than: Duration },
+    RunningLong {
+        longer_than: Duration,
+    },
     SpotInterrupted,
     ProviderStopped,
     FleetShrunk,
-    Blind { longer_than: Duration },
+    Blind {
+        longer_than: Duration,
+    },
     KeyRejected,
     ConfigInvalid,
+    /// Depletion within `below`, at the faster of committed and observed burn.
+    Runway {
+        below: Duration,
+    },
+    BurnRate {
+        above: Usd,
+    },
+    /// Actual or forecast spend of the calendar period crosses `at` percents of `amount`.
+    Budget {
+        amount: Usd,
+        period: Period,
+        at: Vec<u16>,
+    },
+    Idle {
+        longer_than: Duration,
+    },
+    Failed,
+    Stuck {
+        longer_than: Duration,
+    },
+    NewDeployment,
+    UnattachedVolume {
+        longer_than: Duration,
+    },
+    /// Used of size, in thousandths.
+    VolumeFull {
+        above_permille: u16,
+    },
+    RateChanged,
+    Overpaying {
+        percent: u16,
+    },
+    /// Per day.
+    UnexplainedSpend {
+        above: Usd,
+    },
+    BalanceJump,
+}
+
+/// A calendar period in the configured zone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Period {
+    Day,
+    Week,
+    Month,
 }
 
 impl RuleKind {
@@ -57,6 +109,19 @@ impl RuleKind {
             Self::Blind { .. } => "blind",
             Self::KeyRejected => "key_rejected",
             Self::ConfigInvalid => "config_invalid",
+            Self::Runway { .. } => "runway",
+            Self::BurnRate { .. } => "burn_rate",
+            Self::Budget { .. } => "budget",
+            Self::Idle { .. } => "idle",
+            Self::Failed => "failed",
+            Self::Stuck { .. } => "stuck",
+            Self::NewDeployment => "new_deployment",
+            Self::UnattachedVolume { .. } => "unattached_volume",
+            Self::VolumeFull { .. } => "volume_full",
+            Self::RateChanged => "rate_changed",
+            Self::Overpaying { .. } => "overpaying",
+            Self::UnexplainedSpend { .. } => "unexplained_spend",
+            Self::BalanceJump => "balance_jump",
         }
     }
 }
@@ -65,7 +130,11 @@ impl RuleKind {
     /// Events are told once; everything else is a state that fires and resolves.
     pub fn is_event(&self) -> bool {
         match self {
-            Self::SpotInterrupted => true,
+            Self::SpotInterrupted
+            | Self::Failed
+            | Self::NewDeployment
+            | Self::RateChanged
+            | Self::BalanceJump => true,
             Self::Balance { .. }
             | Self::BalanceUnknown
             | Self::RunningLong { .. }
@@ -73,7 +142,16 @@ impl RuleKind {
             | Self::FleetShrunk
             | Self::Blind { .. }
             | Self::KeyRejected
-            | Self::ConfigInvalid => false,
+            | Self::ConfigInvalid
+            | Self::Runway { .. }
+            | Self::BurnRate { .. }
+            | Self::Budget { .. }
+            | Self::Idle { .. }
+            | Self::Stuck { .. }
+            | Self::UnattachedVolume { .. }
+            | Self::VolumeFull { .. }
+            | Self::Overpaying { .. }
+            | Self::UnexplainedSpend { .. } => false,
         }
     }
 }

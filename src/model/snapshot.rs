@@ -12,8 +12,8 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Deployment, DeploymentId, FailureKind, Feed, Offer, Outcome, TeamId, Time, Usd, Volume, VolumeId,
-    VolumeStatus,
+    Deployment, DeploymentId, FailureKind, Feed, Offer, Outcome, Silence, SourceActivity, TeamId, Time, Usd,
+    Volume, VolumeId, VolumeStatus,
 };
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -36,6 +36,11 @@ pub struct Snapshot {
     pub unscoped_covers: bool,
     /// When this account was first observed by this database.
     pub first_observed: Option<Time>,
+    /// What each activity source says of each deployment. Not persisted: evidence starts anew with the process.
+    pub activity: BTreeMap<DeploymentId, BTreeMap<Arc<str>, SourceActivity>>,
+    pub silences: BTreeMap<Arc<str>, Arc<Silence>>,
+    /// Changes of each team's balance in the last days, oldest first; rebuilt from the series at start.
+    pub balance_history: BTreeMap<TeamId, Arc<Vec<(Time, Usd)>>>,
     /// The daemon's own state: a configuration that could not be loaded.
     pub config_error: Option<Arc<str>>,
 }
@@ -157,6 +162,8 @@ pub enum Change {
     Volume(Arc<TrackedVolume>),
     /// The whole list of offers, when it differs from the last.
     Offers(Arc<Vec<Offer>>),
+    /// `None` in place of a silence that was removed.
+    Silence(Arc<str>, Option<Arc<Silence>>),
     /// The small rest of the snapshot (`shrunk`, `key_rejected_since`, `unscoped_covers`, `first_observed`).
     Account(Account),
 }

@@ -4,7 +4,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use super::{AlertKey, AlertState, Severity, Snapshot, Time};
+use super::{AlertKey, AlertState, Forecast, Severity, Snapshot, TeamId, Time};
 
 #[derive(Debug, Clone, Default)]
 pub struct View {
@@ -12,6 +12,7 @@ pub struct View {
     pub snapshot: Arc<Snapshot>,
     /// Firing alerts with their severity.
     pub firing: BTreeMap<AlertKey, (AlertState, Severity)>,
+    pub forecasts: BTreeMap<TeamId, Forecast>,
     pub outbox: BTreeMap<Arc<str>, OutboxDepth>,
     /// Counts up with every new view, so that a rendering can be cached.
     pub generation: u64,

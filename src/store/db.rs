@@ -13,13 +13,17 @@ use super::{
     recall::{self, AsOf},
     series::Known,
 };
-use crate::model::{AlertKey, AlertState, OutboxDepth, OutboxRow, Receipt, Snapshot, StepRecord, Time};
+use crate::model::{
+    AlertKey, AlertState, Line, OutboxDepth, OutboxRow, Receipt, Snapshot, StepRecord, Subject, Time,
+};
 
 /// What the last commit left. `feeds`, `skew_ms` and `config_error` of the snapshot belong to the running process: empty.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Recovered {
     pub snapshot: Snapshot,
     pub alerts: BTreeMap<AlertKey, AlertState>,
+    /// The ledger's lines.
+    pub lines: BTreeMap<Subject, Line>,
 }
 
 #[derive(Debug)]
@@ -46,7 +50,7 @@ impl Db {
         db.write(|conn| outbox::release(conn, None)).map_err(failed)?;
         let known = recall::known(&db.conn, AsOf::Now).map_err(failed)?;
         let alerts = recall::alerts(&db.conn).map_err(failed)?;
-        let recovered = Recovered { snapshot: known.snapshot(), alerts };
+        let recovered = Recovered { snapshot: known.snapshot(), alerts, lines: BTreeMap::new() };
         db.known = Some(known);
         Ok((db, recovered))
     }
@@ -83,7 +87,7 @@ impl Db {
     pub fn recover(&self) -> Result<Recovered, StoreError> {
         self.read(|conn| {
             let snapshot = recall::known(conn, AsOf::Now)?.snapshot();
-            Ok(Recovered { snapshot, alerts: recall::alerts(conn)? })
+            Ok(Recovered { snapshot, alerts: recall::alerts(conn)?, lines: BTreeMap::new() })
         })
     }
 

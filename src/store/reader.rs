@@ -55,7 +55,7 @@ impl Reader {
     pub fn current(&mut self) -> Result<Recovered, StoreError> {
         self.read(|conn| {
             let snapshot = recall::known(conn, AsOf::Now)?.snapshot();
-            Ok(Recovered { snapshot, alerts: recall::alerts(conn)? })
+            Ok(Recovered { snapshot, alerts: recall::alerts(conn)?, lines: Default::default() })
         })
     }
 

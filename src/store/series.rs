@@ -72,6 +72,9 @@ impl Known {
             key_rejected_since,
             skew_ms: None,
             unread: BTreeSet::new(),
+            activity: BTreeMap::new(),
+            silences: BTreeMap::new(),
+            balance_history: BTreeMap::new(),
             unscoped_covers,
             first_observed,
             config_error: None,
@@ -101,6 +104,7 @@ impl Known {
                     step.document("INSERT OR REPLACE INTO offers VALUES (?1, ?2)", &**offers)?;
                     self.offers = offers.clone();
                 }
+                Change::Silence(_, _) => {}
                 Change::Account(account) if *account == self.account => {}
                 Change::Account(account) => {
                     step.document("INSERT OR REPLACE INTO account VALUES (?1, ?2)", account)?;

@@ -8,12 +8,15 @@ mod deployment;
 mod team;
 
 use super::alert::Verdict;
-use crate::model::{Glob, Rule, RuleKind, Snapshot, Subject, Time};
+use std::collections::BTreeMap;
+
+use crate::model::{Forecast, Glob, Rule, RuleKind, Snapshot, Subject, TeamId, Time};
 
 /// What a rule may look at.
 pub struct Ground<'a> {
     pub snapshot: &'a Snapshot,
     pub watched: &'a [Glob],
+    pub forecasts: &'a BTreeMap<TeamId, Forecast>,
     pub now: Time,
 }
 
@@ -63,5 +66,18 @@ pub fn judge(rule: &Rule, ground: &Ground<'_>, each: &mut dyn FnMut(Subject, Jud
         RuleKind::Blind { longer_than } => each(Subject::Account, account::blind(*longer_than, ground)),
         RuleKind::KeyRejected => each(Subject::Account, account::key_rejected(ground)),
         RuleKind::ConfigInvalid => each(Subject::Account, account::config_invalid(ground)),
+        RuleKind::Runway { .. }
+        | RuleKind::BurnRate { .. }
+        | RuleKind::Budget { .. }
+        | RuleKind::UnexplainedSpend { .. }
+        | RuleKind::BalanceJump
+        | RuleKind::Idle { .. }
+        | RuleKind::Failed
+        | RuleKind::Stuck { .. }
+        | RuleKind::NewDeployment
+        | RuleKind::UnattachedVolume { .. }
+        | RuleKind::VolumeFull { .. }
+        | RuleKind::RateChanged
+        | RuleKind::Overpaying { .. } => {}
     }
 }

@@ -1,0 +1,80 @@
+//! Words about the watcher itself.
+//!
+//! It must never be silent about silence.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{CONSOLE, Telling, Words};
+use crate::{
+    engine::rules,
+    model::{Feed, Usd, humanize},
+};
+
+pub fn key_rejected(telling: &Telling<'_>) -> Words {
+    let reason = match telling.snapshot.key_rejected_since {
+        Some(since) => {
+            format!(
+                "The Spheron API has answered 401 since {since}: nothing is being watched until the key works again."
+            )
+        }
+        None => "The Spheron API accepts the key.".to_owned(),
+    };
+    let advice = format!(
+        "Only one API key is active at a time, so creating another revokes this one. Make a key at \
+         {CONSOLE}/settings?tab=api, put it where the daemon reads it, and restart it."
+    );
+    Words { title: "API key rejected".into(), reason, advice, details: feed_details(telling) }
+}
+
+pub fn config_invalid(telling: &Telling<'_>) -> Words {
+    let reason = match &telling.snapshot.config_error {
+        Some(error) => format!("The old configuration stays in force. {error}"),
+        None => "The configuration is loaded.".to_owned(),
+    };
+    Words {
+        title: "configuration could not be reloaded".into(),
+        reason,
+        advice: "Run `spheron-watch check-config`, mend what it names, and reload.".into(),
+        details: feed_details(telling),
+    }
+}
+
+pub fn blind(telling: &Telling<'_>) -> Words {
+    let (snapshot, now) = (telling.snapshot, telling.now);
+    let feeds = rules::VITAL.iter().filter_map(|feed| snapshot.feeds.get(feed).map(|health| (feed, health)));
+    let worst = feeds.max_by_key(|(_, health)| now.since(health.last_usable.unwrap_or(health.watched_since)));
+    let (what, age, why) = match worst {
+        Some((feed, health)) => (
+            feed.as_str(),
+            now.since(health.last_usable.unwrap_or(health.watched_since)),
+            health.trouble.as_deref().unwrap_or("no attempt was made"),
+        ),
+        None => ("account", Duration::ZERO, "no attempt was made"),
+    };
+    let mut reason =
+        format!("The last complete poll of {what} was {} ago. The last attempt: {why}.", humanize(age));
+    let burn: Usd = snapshot.teams.keys().map(|team| snapshot.burn_per_hour(team)).sum();
+    if burn > Usd::ZERO {
+        reason.push_str(&format!(" When last seen, the account spent {burn}/h."));
+    }
+    let advice = format!(
+        "Until it is back, look at {CONSOLE} yourself: instances go on billing while nobody watches."
+    );
+    Words {
+        title: "blind: no fresh data from Spheron".into(),
+        reason,
+        advice,
+        details: feed_details(telling),
+    }
+}
+
+fn feed_details(telling: &Telling<'_>) -> Vec<(Arc<str>, String)> {
+    let line = |feed: &Feed| {
+        let health = telling.snapshot.feeds.get(feed)?;
+        let age = health
+            .last_usable
+            .map_or("never".to_owned(), |at| format!("{} ago", humanize(telling.now.since(at))));
+        Some((Arc::from(format!("last {feed}")), age))
+    };
+    rules::VITAL.iter().filter_map(line).collect()
+}

@@ -1,0 +1,81 @@
+//! Says an alert in words: title, reason with figures, what to do now, and the table of details.
+//!
+//! It must never leave a reader without a next step, and never says more than the snapshot knows.
+
+mod account;
+mod deployment;
+mod team;
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use crate::model::{Forecast, Rule, RuleKind, Snapshot, Subject, TeamId, Time, Transition, humanize};
+
+pub struct Words {
+    pub title: String,
+    pub reason: String,
+    pub advice: String,
+    pub details: Vec<(Arc<str>, String)>,
+}
+
+/// All that may be said from.
+pub struct Telling<'a> {
+    pub rule: &'a Rule,
+    pub subject: &'a Subject,
+    pub snapshot: &'a Snapshot,
+    pub forecasts: &'a BTreeMap<TeamId, Forecast>,
+    pub now: Time,
+}
+
+/// Where money is added and instances are ended by hand.
+const CONSOLE: &str = "https://app.spheron.ai";
+
+pub fn compose(telling: &Telling<'_>, transition: Transition, since: Time) -> Words {
+    let mut words = say(telling).unwrap_or_else(|| unknown_subject(telling));
+    let lasted = humanize(telling.now.since(since));
+    match transition {
+        Transition::Resolved => {
+            words.reason = format!("No longer so after {lasted}. Now: {}", words.reason);
+            words.advice = "Nothing to do.".into();
+        }
+        Transition::Reminder => words.reason = format!("Still so after {lasted}. {}", words.reason),
+        Transition::Firing | Transition::Event | Transition::Test => {}
+    }
+    words
+}
+
+/// `None` when the subject is no longer in the snapshot.
+fn say(telling: &Telling<'_>) -> Option<Words> {
+    match &telling.rule.kind {
+        RuleKind::Balance { below, .. } => Some(team::low_balance(telling, *below)),
+        RuleKind::BalanceUnknown => Some(team::balance_unknown(telling)),
+        RuleKind::FleetShrunk => Some(team::fleet_shrunk(telling)),
+        RuleKind::Blind { .. } => Some(account::blind(telling)),
+        RuleKind::KeyRejected => Some(account::key_rejected(telling)),
+        RuleKind::ConfigInvalid => Some(account::config_invalid(telling)),
+        RuleKind::RunningLong { longer_than } => deployment::running_long(telling, *longer_than),
+        RuleKind::SpotInterrupted => deployment::spot_interrupted(telling),
+        RuleKind::ProviderStopped => deployment::provider_stopped(telling),
+        RuleKind::Runway { .. }
+        | RuleKind::BurnRate { .. }
+        | RuleKind::Budget { .. }
+        | RuleKind::UnexplainedSpend { .. }
+        | RuleKind::BalanceJump
+        | RuleKind::Idle { .. }
+        | RuleKind::Failed
+        | RuleKind::Stuck { .. }
+        | RuleKind::NewDeployment
+        | RuleKind::UnattachedVolume { .. }
+        | RuleKind::VolumeFull { .. }
+        | RuleKind::RateChanged
+        | RuleKind::Overpaying { .. } => None,
+    }
+}
+
+fn unknown_subject(telling: &Telling<'_>) -> Words {
+    Words {
+        title: format!("{}: {}", telling.rule.kind.as_str(), telling.subject),
+        reason: "It is no longer in the account as observed.".into(),
+        advice: "Nothing to do.".into(),
+        details: Vec::new(),
+    }
+}

@@ -1,0 +1,48 @@
+//! How long a team's money lasts, by what bills now and by how the balance moved.
+//!
+//! It must never claim to know what it does not: an unknown burn is `None`, not 0.
+
+use super::{Time, Usd};
+
+/// One team's outlook at one instant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Forecast {
+    /// Σ live hourly rates, volumes included.
+    pub committed: Usd,
+    /// Robust slope of the balance between top-ups, per hour; `None`: not enough history yet.
+    pub observed: Option<Usd>,
+    /// When the balance ends at the committed burn; `None` when nothing is spent or the balance is unknown.
+    pub committed_end: Option<Time>,
+    /// When it ends at the observed burn.
+    pub observed_end: Option<Time>,
+    /// Spent so far in the calendar day, week and month of the configured zone.
+    pub day: Spend,
+    pub week: Spend,
+    pub month: Spend,
+    /// Reconciliation: what left the balance in the last 24 h without a charge that explains it; negative: charged, not debited.
+    pub unexplained_day: Option<Usd>,
+    /// Totals since the beginning of the record, for counters.
+    pub unexplained_total: Usd,
+    pub topups_total: Usd,
+}
+
+/// One calendar period.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Spend {
+    pub from: Time,
+    pub until: Time,
+    pub spent: Usd,
+    /// Spent plus the rest of the period at the committed burn.
+    pub forecast: Usd,
+}
+
+impl Forecast {
+    /// The sooner of the two ends; an unknown one is ignored.
+    pub fn end(&self) -> Option<Time> {
+        match (self.committed_end, self.observed_end) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (Some(end), None) | (None, Some(end)) => Some(end),
+            (None, None) => None,
+        }
+    }
+}
