@@ -5,6 +5,7 @@
 //!
 //! It must never end anything, tell anything untrue, or lose an alert that was committed.
 
+pub mod activity;
 pub mod app;
 pub mod cli;
 pub mod clock;

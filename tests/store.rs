@@ -54,6 +54,7 @@ fn tracked(id: &str, created: i64, cost: i64) -> Tracked {
         started_at: Some(secs(created + 1)),
         stopped_at: None,
         kubernetes: false,
+        access: Default::default(),
     };
     Tracked {
         deployment,

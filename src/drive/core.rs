@@ -9,8 +9,8 @@ use jiff::tz::TimeZone;
 use crate::{
     engine::{self, Engine},
     model::{
-        Facts, Failure, Feed, FeedHealth, Glob, Held, Observation, PollRow, Rule, Snapshot, StepRecord, Time,
-        View, Wake,
+        ActivitySample, ActivitySource, Facts, Failure, Feed, FeedHealth, Glob, Held, Observation, PollRow,
+        Rule, Snapshot, StepRecord, Time, View, Wake,
     },
 };
 
@@ -19,6 +19,7 @@ pub struct Core {
     /// As of the last record; what differs from it becomes rows.
     recorded: Arc<Snapshot>,
     engine: Engine,
+    sources: Vec<ActivitySource>,
     polls: Vec<PollRow>,
     wake: Option<Wake>,
 }
@@ -28,7 +29,7 @@ impl Core {
     pub fn new(mut snapshot: Snapshot, engine: Engine) -> Self {
         engine::forget_unwatched(&mut snapshot, engine.watched());
         let recorded = Arc::new(snapshot.clone());
-        Self { snapshot, recorded, engine, polls: Vec::new(), wake: None }
+        Self { snapshot, recorded, engine, sources: Vec::new(), polls: Vec::new(), wake: None }
     }
 
     pub fn snapshot(&self) -> &Snapshot {
@@ -54,13 +55,20 @@ impl Core {
         self.snapshot.feeds.entry(feed).or_insert_with(|| FeedHealth::new(interval, now)).interval = interval;
     }
 
-    /// After a suspension nobody could have polled, and after the clock was set no age holds: lateness counts anew.
+    /// After a suspension nobody could have polled, and after the clock was set no age holds: lateness counts anew. As it does
+    /// under a new schedule.
     pub fn resumed(&mut self, now: Time) {
         for health in self.snapshot.feeds.values_mut() {
             health.watched_since = now;
             health.last_usable = health.last_usable.map(|last| last.min(now));
             health.last_complete = health.last_complete.map(|last| last.min(now));
         }
+    }
+
+    /// After a suspension, or after the clock was set.
+    pub fn leapt(&mut self, now: Time) {
+        self.resumed(now);
+        engine::restart_windows(&mut self.snapshot);
     }
 
     /// Our own governor holds a feed back: nobody was asked, and the feed's age goes on.
@@ -72,6 +80,7 @@ impl Core {
 
     pub fn absorb(&mut self, observation: &Observation) {
         engine::fold(&mut self.snapshot, observation, self.engine.watched());
+        engine::attend(&mut self.snapshot, &self.sources, observation.at);
         self.polls.push(PollRow {
             feed: observation.feed,
             at: observation.at,
@@ -80,6 +89,23 @@ impl Core {
             failure: observation.failure().map(|failure| failure.kind),
             trouble: observation.trouble(),
         });
+    }
+
+    /// From now on these sources speak. What others said before, or these under other settings, is no evidence any more.
+    pub fn attend(&mut self, sources: Vec<ActivitySource>, now: Time) {
+        let kept = |name: &Arc<str>| {
+            let of = |sources: &[ActivitySource]| sources.iter().find(|source| source.name == *name).cloned();
+            of(&self.sources) == of(&sources)
+        };
+        for sources in self.snapshot.activity.values_mut() {
+            sources.retain(|name, _| kept(name));
+        }
+        engine::attend(&mut self.snapshot, &sources, now);
+        self.sources = sources;
+    }
+
+    pub fn absorb_activity(&mut self, sample: &ActivitySample) {
+        engine::fold_activity(&mut self.snapshot, &self.sources, sample);
     }
 
     /// New rules over the state that is.

@@ -142,6 +142,7 @@ mod tests {
                 started_at: None,
                 stopped_at: None,
                 kubernetes: false,
+                access: Default::default(),
             },
             first_seen: Time::EPOCH,
             presence: Presence::Missing { since: Time::EPOCH, not_found: 0 },

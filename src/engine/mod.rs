@@ -13,7 +13,10 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use alert::Move;
 pub use money::Money;
-pub use observe::{changes, fold, forget_unwatched};
+pub use observe::{
+    activity::{attend, fold_activity, restart_windows},
+    changes, fold, forget_unwatched,
+};
 
 use jiff::tz::TimeZone;
 

@@ -3,6 +3,8 @@
 //! It must never take an error for an empty list, nor absence from a list for an end: a deployment that a list lacks is
 //! `Missing` until its own GET says what became of it (FAULTS 6).
 
+pub mod activity;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -10,9 +12,9 @@ use std::{
 };
 
 use crate::model::{
-    Balance, Change, Deployment, DeploymentId, Facts, Failure, FailureKind, Feed, FeedHealth, Glob, Listing,
-    Observation, Outcome, Presence, Scope, Shrunk, Snapshot, Status, TeamId, Time, Tracked, TrackedTeam,
-    TrackedVolume, Volume,
+    Access, Balance, Change, Deployment, DeploymentId, Facts, Failure, FailureKind, Feed, FeedHealth, Glob,
+    Listing, Observation, Outcome, Presence, Scope, Shrunk, Snapshot, Status, TeamId, Time, Tracked,
+    TrackedTeam, TrackedVolume, Volume,
 };
 
 /// 404 on two polls: gone, and not by a status of its own.
@@ -80,17 +82,25 @@ pub fn changes(before: &Snapshot, after: &Snapshot) -> Vec<Change> {
     rows
 }
 
-/// `Missing` is a question, not a fact: it is asked anew after a restart, and never written.
+/// `Missing` is a question, not a fact: it is asked anew after a restart, and never written. Nor is how to reach an instance.
 fn same_facts(was: &Tracked, now: &Tracked) -> bool {
     let gone = |tracked: &Tracked| matches!(tracked.presence, Presence::Gone(_));
-    gone(was) == gone(now) && *was == Tracked { presence: was.presence, ..now.clone() }
+    let mut now_as_then = Tracked { presence: was.presence, ..now.clone() };
+    now_as_then.deployment.access = was.deployment.access.clone();
+    gone(was) == gone(now) && *was == now_as_then
 }
 
 fn settled(tracked: &Arc<Tracked>) -> Arc<Tracked> {
-    match tracked.presence {
-        Presence::Listed | Presence::Gone(_) => tracked.clone(),
-        Presence::Missing { .. } => Arc::new(Tracked { presence: Presence::Listed, ..(**tracked).clone() }),
+    let presence = match tracked.presence {
+        Presence::Listed | Presence::Missing { .. } => Presence::Listed,
+        Presence::Gone(at) => Presence::Gone(at),
+    };
+    if presence == tracked.presence && tracked.deployment.access == Access::default() {
+        return tracked.clone();
     }
+    let mut settled = Tracked { presence, ..(**tracked).clone() };
+    settled.deployment.access = Access::default();
+    Arc::new(settled)
 }
 
 fn enter_health(snapshot: &mut Snapshot, observation: &Observation) {
@@ -359,6 +369,8 @@ fn enter_deployment(snapshot: &mut Snapshot, deployment: &Deployment, at: Time, 
                 status_before: None,
                 unreadable_since: None,
             };
+            // What was measured of another identity under this id is not its own.
+            snapshot.activity.remove(&deployment.id);
             snapshot.deployments.insert(deployment.id.clone(), Arc::new(tracked));
         }
     }

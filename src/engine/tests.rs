@@ -51,6 +51,7 @@ fn deployment(id: &str, status: &str) -> Deployment {
         started_at: Some(T0.minus(HOUR)),
         stopped_at: None,
         kubernetes: false,
+        access: Default::default(),
     }
 }
 

@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::{DeploymentId, Time};
+use super::{DeploymentId, Matcher, Presence, Status, Time, Tracked};
 
 /// What one source said of one deployment at one time.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,6 +20,8 @@ pub struct ActivitySample {
     pub reading: Reading,
     /// The busiest GPU, in thousandths, where it was measured.
     pub utilization_permille: Option<u16>,
+    /// Under which settings of the source it was said: [`ActivitySource::settings`].
+    pub settings: Arc<str>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,7 +39,91 @@ pub struct SourceActivity {
     pub last: Time,
     pub every: Duration,
     pub reading: Reading,
-    /// Since when this source has said idle at every poll without a gap; `None` while it says otherwise.
+    /// Since when this source has said idle at every poll without a gap; `None` while it says otherwise, or after a leap in time.
     pub idle_since: Option<Time>,
     pub utilization_permille: Option<u16>,
+}
+
+impl SourceActivity {
+    /// Whether its last word still holds: nobody fell silent, and no clock was set.
+    pub fn is_fresh(&self, now: Time) -> bool {
+        now.since(self.last).max(self.last.since(now)) <= longest_gap(self.every)
+    }
+}
+
+/// The command that `ssh` sources run unless told otherwise: a line for each GPU, its load in percent.
+pub const NVIDIA_SMI: &str = "nvidia-smi --query-gpu=utilization.gpu --format=csv,noheader,nounits";
+
+/// Longer silence than this is a gap (FAULTS 50).
+pub fn longest_gap(every: Duration) -> Duration {
+    every.saturating_mul(5) / 2
+}
+
+/// An `[[activity]]` entry, as far as evidence must be kept for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ActivitySource {
+    pub name: Arc<str>,
+    pub every: Duration,
+    pub matcher: Matcher,
+    /// It can show that a GPU works, but not that it is idle; while it shows nothing it does not count.
+    pub only_busy: bool,
+    /// All that was configured, as text: evidence that came about under other settings is none.
+    pub settings: Arc<str>,
+}
+
+impl ActivitySource {
+    /// Only what runs can be measured.
+    pub fn watches(&self, tracked: &Tracked, team_name: &str) -> bool {
+        let there = match tracked.presence {
+            Presence::Listed | Presence::Missing { .. } => true,
+            Presence::Gone(_) => false,
+        };
+        there
+            && tracked.deployment.status == Status::Running
+            && self.matcher.matches_deployment(&tracked.deployment, team_name)
+    }
+}
+
+/// What a metric counts in, where its name tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unit {
+    /// 0 to 100.
+    Percent,
+    /// 0 to 1.
+    Ratio,
+    /// Anything from 0 up.
+    Other,
+}
+
+impl Unit {
+    pub fn of_metric(name: &str) -> Self {
+        match name {
+            "DCGM_FI_DEV_GPU_UTIL" | "DCGM_FI_DEV_MEM_COPY_UTIL" => Self::Percent,
+            _ if name.ends_with("_percent") => Self::Percent,
+            _ if name.ends_with("_ratio")
+                || name.starts_with("DCGM_FI_PROF_") && name.ends_with("_ACTIVE") =>
+            {
+                Self::Ratio
+            }
+            _ => Self::Other,
+        }
+    }
+
+    /// The largest value that can be one.
+    pub fn largest(self) -> f64 {
+        match self {
+            Self::Percent => 100.0,
+            Self::Ratio => 1.0,
+            Self::Other => f64::MAX,
+        }
+    }
+
+    /// Above what a GPU counts as busy unless the configuration says; a threshold for an unknown unit is nobody's guess.
+    pub fn busy_above(self) -> Option<f64> {
+        match self {
+            Self::Percent => Some(5.0),
+            Self::Ratio => Some(0.05),
+            Self::Other => None,
+        }
+    }
 }

@@ -11,6 +11,7 @@ pub mod meter;
 pub mod money;
 pub mod observation;
 pub mod outbox;
+pub mod query;
 pub mod resource;
 pub mod rule;
 pub mod silence;
@@ -18,7 +19,7 @@ pub mod snapshot;
 pub mod time;
 pub mod view;
 
-pub use activity::{ActivitySample, Reading, SourceActivity};
+pub use activity::{ActivitySample, ActivitySource, Reading, SourceActivity, Unit};
 pub use alert::{AlertKey, AlertState, EventId, Notice, Severity, Subject, Transition};
 pub use decision::{Decisions, Held, HeldReason, PollRow, StepRecord, Wake};
 pub use forecast::{Forecast, Spend};
@@ -27,9 +28,10 @@ pub use meter::{Meter, NoMeter};
 pub use money::Usd;
 pub use observation::{Facts, Failure, FailureKind, Feed, Listing, Observation, Outcome, Scope, Unreadable};
 pub use outbox::{Delivery, OutboxRow, Receipt};
+pub use query::{Placeholder, Query};
 pub use resource::{
-    Balance, CanTerminate, Deployment, DeploymentId, InstanceType, Offer, Status, TeamId, Volume, VolumeId,
-    VolumeStatus,
+    Access, Balance, CanTerminate, Deployment, DeploymentId, InstanceType, Offer, Status, TeamId, Volume,
+    VolumeId, VolumeStatus,
 };
 pub use rule::{Glob, MatchKey, Matcher, Period, Route, Rule, RuleKind};
 pub use silence::Silence;

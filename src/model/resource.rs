@@ -160,6 +160,24 @@ pub struct Deployment {
     pub stopped_at: Option<Time>,
     /// A Kubernetes add-on costs extra that `hourly_rate` may not hold.
     pub kubernetes: bool,
+    /// Only ever in memory: no serializer and no row of the store holds it, and no change of it is a change of the record.
+    #[serde(skip)]
+    pub access: Access,
+}
+
+/// How to reach the instance, as the API says: texts from outside that nobody has judged yet (FAULTS 78).
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Access {
+    pub ip: Option<Arc<str>>,
+    pub user: Option<Arc<str>>,
+    pub ssh_port: Option<Arc<str>>,
+}
+
+/// An address has no business in a log.
+impl fmt::Debug for Access {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Access(..)")
+    }
 }
 
 impl Deployment {

@@ -175,6 +175,7 @@ fn deployments(
             started_at: row.maybe_time("started_at")?,
             stopped_at: row.maybe_time("stopped_at")?,
             kubernetes: row.get("kubernetes")?,
+            access: Default::default(),
         };
         let tracked = Tracked {
             deployment,

@@ -45,6 +45,7 @@ pub fn tracked(n: usize, team_n: usize, status: Status, now: Time) -> Tracked {
             started_at: Some(now.minus(hour)),
             stopped_at: ended.then_some(now),
             kubernetes: false,
+            access: Default::default(),
         },
         first_seen: now.minus(hour),
         presence: if ended { Presence::Gone(now) } else { Presence::Listed },

@@ -8,7 +8,7 @@ use spheron_watch::{
     app,
     config::{self, Env},
     drive::simulate::{Asked, Scenario, Sent, Simulation, Tamper},
-    model::{Feed, Presence, Rule, Snapshot, Time, Tracked},
+    model::{Access, Feed, Presence, Rule, Snapshot, Time},
     sim::{CallStats, Event, FaultPlan, Spec, Window, World},
     store::Recovered,
 };
@@ -265,12 +265,14 @@ fn differences(simulation: &Simulation) -> Vec<String> {
     unlike
 }
 
-/// `Missing` is a question that is asked anew; feeds and clock belong to the process.
+/// `Missing` is a question that is asked anew; feeds, the clock and how to reach an instance belong to the process.
 fn without_questions(snapshot: &Snapshot) -> Snapshot {
     let mut ours = snapshot.clone();
     for tracked in ours.deployments.values_mut() {
+        let tracked = Arc::make_mut(tracked);
+        tracked.deployment.access = Access::default();
         if matches!(tracked.presence, Presence::Missing { .. }) {
-            *tracked = Arc::new(Tracked { presence: Presence::Listed, ..(**tracked).clone() });
+            tracked.presence = Presence::Listed;
         }
     }
     ours

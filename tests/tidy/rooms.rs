@@ -11,7 +11,7 @@ enum May {
 }
 
 /// A room may always import itself.
-const TABLE: [(&str, May); 16] = [
+const TABLE: [(&str, May); 17] = [
     ("model", May::Only(&[])),
     ("schedule", May::Only(&["model"])),
     ("clock", May::Only(&["model"])),
@@ -21,6 +21,7 @@ const TABLE: [(&str, May); 16] = [
     ("spheron", May::Only(&["model", "clock"])),
     ("notify", May::Only(&["model", "clock"])),
     ("serve", May::Only(&["model", "clock"])),
+    ("activity", May::Only(&["model", "clock"])),
     ("sim", May::Only(&["model", "clock"])),
     ("signals", May::Only(&[])),
     ("drive", May::AllBut(&["app", "cli", "config"])),

@@ -11,8 +11,8 @@ use serde_json::value::RawValue;
 use super::{Loose, RECORD_BYTES_MAX, Record, Records, cap};
 use crate::{
     model::{
-        Balance, Deployment, DeploymentId, InstanceType, Offer, Status, TeamId, Time, Unreadable, Usd,
-        Volume, VolumeId, VolumeStatus,
+        Access, Balance, Deployment, DeploymentId, InstanceType, Offer, Status, TeamId, Time, Unreadable,
+        Usd, Volume, VolumeId, VolumeStatus,
     },
     spheron::headers::plain_text,
 };
@@ -70,6 +70,12 @@ struct WireDeployment<'a> {
     started_at: Loose<'a>,
     #[serde(borrow, default)]
     stopped_at: Loose<'a>,
+    #[serde(borrow, default)]
+    ip_address: Loose<'a>,
+    #[serde(borrow, default)]
+    user: Loose<'a>,
+    #[serde(borrow, default)]
+    ssh_port: Loose<'a>,
     /// Holds a kubeconfig: only whether it is there (FAULTS 24).
     #[serde(default)]
     kubernetes_addon: Option<IgnoredAny>,
@@ -108,6 +114,14 @@ impl Record for Deployment {
                 started_at: wire.started_at.text().and_then(time),
                 stopped_at: wire.stopped_at.text().and_then(time),
                 kubernetes: wire.kubernetes_addon.is_some(),
+                access: Access {
+                    ip: access_text(&wire.ip_address),
+                    user: access_text(&wire.user),
+                    ssh_port: match &wire.ssh_port {
+                        Loose::Number(number) => Some(number.to_string().into()),
+                        Loose::Text(_) | Loose::Bool(_) | Loose::Nothing => access_text(&wire.ssh_port),
+                    },
+                },
             })
         })
         .ok_or_else(|| explain(json, Self::WHAT, &["id", "_id"], CHECKS))
@@ -403,6 +417,16 @@ fn time(text: &str) -> Option<Time> {
         let zoned = text.parse::<DateTime>().ok()?.to_zoned(TimeZone::UTC).ok()?;
         Some(Time::from_millis(zoned.timestamp().as_millisecond()))
     })
+}
+
+/// What is longer is no address, user or port, and is not cut into one.
+const ACCESS_CHARS_MAX: usize = 64;
+
+/// As it came, control characters and all: whoever uses it must judge it.
+fn access_text(value: &Loose<'_>) -> Option<Arc<str>> {
+    let text = value.text().filter(|text| !text.is_empty())?;
+    let fits = text.chars().count() <= ACCESS_CHARS_MAX;
+    Some(if fits { text.into() } else { "(too long)".into() })
 }
 
 fn text(field: &Loose<'_>) -> Arc<str> {

@@ -30,6 +30,7 @@ fn tracked(n: usize, cost: i64) -> Arc<Tracked> {
         started_at: None,
         stopped_at: None,
         kubernetes: false,
+        access: Default::default(),
     };
     Arc::new(Tracked {
         deployment,
