@@ -11,9 +11,10 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    activity::{Prober, ProberOptions, Source},
     clock::Clock,
     config::{self, Env, Settings},
-    drive::{Cadence, Control, Deliver, Heart, Live, LiveError, Reload, live},
+    drive::{Activity, Cadence, Control, Deliver, Heart, Live, LiveError, Reload, live},
     engine::{Engine, Money},
     model::{Glob, Rule, View},
     serve::{self, SelfMetrics, ServeError, ServeOptions},
@@ -25,7 +26,7 @@ use crate::{
 mod parts;
 mod supervisor;
 
-pub use parts::{cadence, find_key, receivers, transport_options};
+pub use parts::{activity_sources, cadence, find_key, prober_options, receivers, transport_options};
 pub use supervisor::{Supervisor, status_line};
 
 /// Everything a daemon is made of, as the configuration or the demo give it.
@@ -40,6 +41,8 @@ pub struct Wiring {
     pub watched: Vec<Glob>,
     pub cadence: Cadence,
     pub receivers: Vec<Arc<dyn Deliver>>,
+    pub sources: Vec<Source>,
+    pub prober: ProberOptions,
     /// `None` serves no TCP.
     pub listener: Option<TcpListener>,
     pub serve: ServeOptions,
@@ -91,6 +94,7 @@ pub async fn daemon(config: Option<&Path>, env: &Env) -> Result<(), AppError> {
     let settings = load(config, env)?;
     let api_key = find_key(&settings, env)?;
     let receivers = receivers(&settings, env, &clock)?;
+    let sources = activity_sources(&settings, env)?;
     serve::check_hosts(&settings.serve.hosts).map_err(|error| AppError::Config(error.to_string()))?;
     make_state_folder(&settings.store.path, env)?;
     let (store, recovered) = Store::open(&settings.store.path)?;
@@ -129,6 +133,8 @@ pub async fn daemon(config: Option<&Path>, env: &Env) -> Result<(), AppError> {
         rules: settings.rules,
         watched: settings.account.teams,
         receivers,
+        sources,
+        prober: prober_options(&settings.store.path),
         listener,
         serve: ServeOptions { hosts: settings.serve.hosts, ..ServeOptions::default() },
         heart: Arc::new(Supervisor::new(clock.clone())),
@@ -155,6 +161,7 @@ fn load(config: Option<&Path>, env: &Env) -> Result<Settings, AppError> {
 fn reload(config: Option<&Path>, env: &Env, clock: &Clock, started: &Settings) -> Result<Reload, String> {
     let settings = load(config, env).map_err(|error| error.to_string())?;
     let receivers = receivers(&settings, env, clock).map_err(|error| error.to_string())?;
+    let sources = activity_sources(&settings, env).map_err(|error| error.to_string())?;
     let waiting = settings.needs_restart_after(started);
     if !waiting.is_empty() {
         tracing::warn!("these changes need a restart to take effect: {}", waiting.join(", "));
@@ -162,6 +169,7 @@ fn reload(config: Option<&Path>, env: &Env, clock: &Clock, started: &Settings) -
     Ok(Reload {
         cadence: cadence(&settings),
         receivers,
+        sources,
         rules: settings.rules,
         watched: settings.account.teams,
     })
@@ -198,11 +206,16 @@ pub async fn run(wiring: Wiring, stop: CancellationToken) -> Result<(), AppError
     let metrics = wiring.metrics;
     let (store, recovered) = (wiring.store, wiring.recovered);
     let (views, watchers) = watch::channel(Arc::new(View::default()));
+    let prober = Prober::new(wiring.prober, wiring.clock.clone())
+        .map_err(|error| AppError::Config(error.to_string()))?;
+    let (activity, heartbeats) =
+        Activity::new(wiring.sources, prober, wiring.clock.clone(), watchers.clone());
+    let serve_options = ServeOptions { heartbeat: Some(heartbeats), ..wiring.serve };
     let serve_stop = CancellationToken::new();
     let served = wiring.listener.map(|listener| {
         let serve = serve::serve(
             listener,
-            wiring.serve,
+            serve_options,
             watchers,
             metrics.clone(),
             wiring.clock.clone(),
@@ -226,6 +239,7 @@ pub async fn run(wiring: Wiring, stop: CancellationToken) -> Result<(), AppError
             recovered.alerts,
         ),
         snapshot: recovered.snapshot,
+        activity,
         receivers: wiring.receivers,
         cadence: wiring.cadence,
         clock: wiring.clock,

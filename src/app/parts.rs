@@ -4,13 +4,15 @@
 
 use std::{path::Path, sync::Arc};
 
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
 
 use super::AppError;
 use crate::{
+    activity::{self, ProberOptions, Reach, Source},
     clock::Clock,
-    config::{self, Env, ReceiverKind, Settings, WebhookFormat},
+    config::{self, ActivityKind, Env, ReceiverKind, Settings, WebhookFormat},
     drive::{Cadence, Deliver, LOG},
+    model::ActivitySource,
     notify::{self, ReceiverSpec, SmtpSpec, SmtpTls},
     spheron::{HttpOptions, key},
 };
@@ -89,6 +91,52 @@ pub fn receivers(settings: &Settings, env: &Env, clock: &Clock) -> Result<Vec<Ar
     let log = ReceiverSpec { name: LOG.into(), kind: notify::ReceiverKind::Log };
     receivers.push(Arc::new(notify::Receiver::build(log, clock.clone())?));
     Ok(receivers)
+}
+
+/// Host keys of instances are state: they lie beside the database.
+pub fn prober_options(store: &Path) -> ProberOptions {
+    ProberOptions::new(store.with_file_name("known_hosts"))
+}
+
+/// A secret that can be guessed signs nothing.
+const HEARTBEAT_SECRET_BYTES_MIN: usize = 16;
+
+/// Every source of the configuration, with what it signs by.
+pub fn activity_sources(settings: &Settings, env: &Env) -> Result<Vec<Source>, AppError> {
+    let source = |given: &config::Activity| {
+        let kind = match given.kind.clone() {
+            ActivityKind::Prometheus { url, metric, busy_above } => {
+                activity::Kind::Prometheus { url, metric, busy_above }
+            }
+            ActivityKind::Ssh { identity_file, command, busy_above } => {
+                activity::Kind::Ssh { identity_file, command, busy_above }
+            }
+            ActivityKind::Promql { url, query, busy_above } => {
+                activity::Kind::Promql { url, query, busy_above }
+            }
+            ActivityKind::Heartbeat { secret_file, busy_above } => {
+                let secret = key::read_secret(&secret_file, credentials(env))?;
+                if secret.expose_secret().len() < HEARTBEAT_SECRET_BYTES_MIN {
+                    return Err(AppError::Config(format!(
+                        "the heartbeat secret in {} has less than {HEARTBEAT_SECRET_BYTES_MIN} characters; make one with \
+                         `openssl rand -hex 32`",
+                        secret_file.display()
+                    )));
+                }
+                activity::Kind::Heartbeat { secret, busy_above }
+            }
+            ActivityKind::VolumeGrowth => activity::Kind::VolumeGrowth,
+        };
+        let watch = ActivitySource {
+            name: given.name.clone(),
+            every: given.every,
+            matcher: given.matcher.clone(),
+            only_busy: given.kind == ActivityKind::VolumeGrowth,
+            settings: format!("{given:?}").into(),
+        };
+        Ok(Source { watch, kind, reach: if given.allow_private { Reach::Private } else { Reach::Public } })
+    };
+    settings.activity.iter().map(source).collect()
 }
 
 fn smtp_spec(smtp: &config::Smtp, env: &Env) -> Result<SmtpSpec, AppError> {

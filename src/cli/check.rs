@@ -8,7 +8,7 @@ use super::output;
 use crate::{
     app,
     clock::Clock,
-    config::{self, Env, ReceiverKind, Settings},
+    config::{self, ActivityKind, Env, ReceiverKind, Settings},
     model::{NoMeter, humanize},
     serve,
     spheron::{Client, HttpTransport},
@@ -52,8 +52,9 @@ fn secrets(settings: &Settings, env: &Env) -> Vec<String> {
     });
     let key = api.err();
     let receivers = app::receivers(settings, env, &Clock::system()).err().map(|error| error.to_string());
+    let activity = app::activity_sources(settings, env).err().map(|error| error.to_string());
     let hosts = serve::check_hosts(&settings.serve.hosts).err().map(|error| error.to_string());
-    key.into_iter().chain(receivers).chain(hosts).collect()
+    key.into_iter().chain(receivers).chain(activity).chain(hosts).collect()
 }
 
 fn describe(settings: &Settings, teams: u32) -> String {
@@ -101,8 +102,38 @@ fn describe(settings: &Settings, teams: u32) -> String {
         }),
     );
     format!(
-        "\n{schedule}\n{total:.1} calls per 15 min for one team; allowed: {budget}; {fits}\n\n{receivers}{}\n\n{rules}",
-        if settings.receivers.is_empty() { "\nnone: alerts go to the log" } else { "" }
+        "\n{schedule}\n{total:.1} calls per 15 min for one team; allowed: {budget}; {fits}\n\n{receivers}{}\n\n{rules}\n\n{activity}",
+        if settings.receivers.is_empty() { "\nnone: alerts go to the log" } else { "" },
+        activity = activity(settings),
+    )
+}
+
+fn activity(settings: &Settings) -> String {
+    if settings.activity.is_empty() {
+        return "activity: no source; whether a GPU works is unknown, never idle".to_owned();
+    }
+    output::table(
+        ["ACTIVITY", "KIND", "EVERY", "BUSY ABOVE", "PRIVATE ADDRESSES"],
+        settings.activity.iter().map(|source| {
+            let (kind, busy_above, asks) = match &source.kind {
+                ActivityKind::Prometheus { metric, busy_above, .. } => {
+                    (format!("prometheus, {metric}"), Some(*busy_above), true)
+                }
+                ActivityKind::Ssh { busy_above, .. } => ("ssh".to_owned(), Some(*busy_above), true),
+                ActivityKind::Promql { busy_above, .. } => ("promql".to_owned(), Some(*busy_above), true),
+                ActivityKind::Heartbeat { busy_above, .. } => {
+                    ("heartbeat".to_owned(), Some(*busy_above), false)
+                }
+                ActivityKind::VolumeGrowth => ("volume_growth".to_owned(), None, false),
+            };
+            let private = match (asks, source.allow_private) {
+                (false, _) => "-",
+                (true, true) => "allowed",
+                (true, false) => "refused",
+            };
+            let busy_above = busy_above.map_or("any growth".to_owned(), |limit| limit.to_string());
+            [source.name.to_string(), kind, humanize(source.every), busy_above, private.to_owned()]
+        }),
     )
 }
 

@@ -107,6 +107,8 @@ async fn show(args: &DemoArgs, colors: Colors) -> anyhow::Result<()> {
         rules: settings.rules,
         watched: settings.account.teams,
         receivers,
+        sources: Vec::new(),
+        prober: app::prober_options(&settings.store.path),
         listener: Some(http),
         serve: ServeOptions::default(),
         heart: Arc::new(Hours { start, colors, told: AtomicI64::new(0) }),

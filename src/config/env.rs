@@ -15,6 +15,9 @@ use super::{
 /// `notify.severity.critical` is as deep as keys lie.
 const DEPTH_MAX: usize = 3;
 
+/// Sections that stand there once for each: no variable can name one of them.
+const IN_FILE_ALONE: [&str; 3] = ["receiver", "rule", "activity"];
+
 const PREFIX: &str = "SPHERON_WATCH_";
 
 /// Variables with our prefix that are no overrides: others read them.
@@ -75,7 +78,7 @@ pub(super) fn override_with(env: &Env, root: &mut Table, sink: &mut Sink) -> Vec
             continue;
         };
         let origin = Origin::Variable(name);
-        if section == "receiver" || section == "rule" {
+        if IN_FILE_ALONE.contains(&section.as_str()) {
             sink.push(&origin, section, format!("[[{section}]] is set in the file alone"));
             continue;
         }
@@ -90,7 +93,8 @@ pub(super) fn override_with(env: &Env, root: &mut Table, sink: &mut Sink) -> Vec
 /// Refuses variables that look like ours and are not; `asked` holds every key there is.
 pub(super) fn refuse_strangers(strangers: &[Arc<str>], sink: &mut Sink) {
     let known = sink.asked.iter().filter(|key| key.contains('.'));
-    let known = known.filter(|key| !key.starts_with("receiver.") && !key.starts_with("rule."));
+    let known =
+        known.filter(|key| !IN_FILE_ALONE.iter().any(|section| key.split('.').next() == Some(section)));
     let names: Vec<String> = known.map(|key| variable_name(key)).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).chain(OTHER_VARIABLES).collect();
     for name in strangers {

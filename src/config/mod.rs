@@ -3,6 +3,7 @@
 //! It must never read any file but the one configuration, nor print or keep a line of it; what a `*_file` key names is for
 //! others to read.
 
+mod activity;
 mod env;
 mod error;
 mod node;
@@ -31,8 +32,8 @@ use self::{
 pub use env::{Env, OTHER_VARIABLES};
 pub use error::{ConfigError, ConfigErrors};
 pub use settings::{
-    Account, Collect, FeedPlan, HostPort, Receiver, ReceiverKind, Serve, Settings, Smtp, SmtpTls, Store,
-    WebhookFormat,
+    Account, Activity, ActivityKind, Collect, FeedPlan, HostPort, Receiver, ReceiverKind, Serve, Settings,
+    Smtp, SmtpTls, Store, WebhookFormat,
 };
 
 /// Far more than anybody writes by hand.
@@ -131,6 +132,7 @@ fn read_tree(mut root: Table, env: &Env, sink: &mut Sink) -> Option<Settings> {
     // A broken [notify] is an error already; the rules are still looked at.
     let notify = notify.unwrap_or_else(|| reader::of_nothing(|r| notify::notify(r, &known)));
     let rules = rules::rules(&mut r, defaults, &notify, &known);
+    let activity = activity::activity(&mut r);
     r.finish();
     env::refuse_strangers(&strangers, sink);
     Some(Settings {
@@ -142,6 +144,7 @@ fn read_tree(mut root: Table, env: &Env, sink: &mut Sink) -> Option<Settings> {
         smtp,
         receivers,
         rules,
+        activity,
     })
 }
 

@@ -3,8 +3,7 @@
 //! It must never let a key of either list pass in silence: a policy that is ignored, or a key that is logged, costs money.
 
 /// Keys of the contract (PRODUCT §4) that this version lacks.
-const UNSUPPORTED: [&str; 13] = [
-    "activity",
+const UNSUPPORTED: [&str; 12] = [
     "notify.alertmanager",
     "notify.group_by",
     "notify.group_interval",

@@ -13,7 +13,7 @@ use std::{
 use jiff::tz::TimeZone;
 
 use crate::{
-    model::{Feed, Glob, Rule},
+    model::{Feed, Glob, Matcher, Query, Rule},
     schedule::Schedule,
 };
 
@@ -30,6 +30,7 @@ pub struct Settings {
     pub receivers: Vec<Receiver>,
     /// Default rules and the file's own, in that order.
     pub rules: Vec<Rule>,
+    pub activity: Vec<Activity>,
 }
 
 impl Settings {
@@ -47,6 +48,43 @@ impl Settings {
         ];
         differs.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
     }
+}
+
+/// A way to know that a GPU works.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Activity {
+    pub name: Arc<str>,
+    pub kind: ActivityKind,
+    pub every: Duration,
+    /// Whether an address that the API gives may be a private or loopback one.
+    pub allow_private: bool,
+    /// Empty matches everything.
+    pub matcher: Matcher,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum ActivityKind {
+    /// `{ip}` is the host of `url`.
+    Prometheus {
+        url: String,
+        metric: String,
+        busy_above: f64,
+    },
+    Ssh {
+        identity_file: PathBuf,
+        command: String,
+        busy_above: f64,
+    },
+    Promql {
+        url: String,
+        query: Query,
+        busy_above: f64,
+    },
+    Heartbeat {
+        secret_file: PathBuf,
+        busy_above: f64,
+    },
+    VolumeGrowth,
 }
 
 #[derive(Debug, Clone)]

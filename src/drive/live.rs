@@ -16,11 +16,13 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    activity::{Activity, Batch, watched},
     core::Core,
     outbox::{Deliver, Pumps, Removed},
     poller::{Cadence, Polled, Pollers},
 };
 use crate::{
+    activity::Source,
     clock::Clock,
     engine::Engine,
     model::{Feed, Glob, Meter, OutboxDepth, Rule, Snapshot, StepRecord, Time, View},
@@ -52,6 +54,7 @@ pub struct Reload {
     pub watched: Vec<Glob>,
     pub cadence: Cadence,
     pub receivers: Vec<Arc<dyn Deliver>>,
+    pub sources: Vec<Source>,
 }
 
 pub enum Control {
@@ -77,6 +80,7 @@ pub struct Live<T: Transport> {
     pub store: Store,
     pub snapshot: Snapshot,
     pub engine: Engine,
+    pub activity: Activity,
     pub receivers: Vec<Arc<dyn Deliver>>,
     pub cadence: Cadence,
     pub clock: Clock,
@@ -108,6 +112,12 @@ pub async fn run<T: Transport + 'static>(live: Live<T>, stop: CancellationToken)
         });
     }
     drop(pollers);
+    let (asker, sources, samples) = live.activity.split();
+    let asker_stop = stop.clone();
+    tasks.spawn(async move {
+        asker.run(asker_stop).await;
+        Ok(())
+    });
     let mut running = Running {
         core: Core::new(live.snapshot, live.engine),
         jumps: JumpDetector::new(sample(&live.clock), live.clock.speed()),
@@ -117,6 +127,7 @@ pub async fn run<T: Transport + 'static>(live: Live<T>, stop: CancellationToken)
         views: live.views,
         heart: live.heart,
         cadence,
+        sources,
         nudge,
         bell: Arc::new(Notify::new()),
         pumps_stop: stop.child_token(),
@@ -128,8 +139,9 @@ pub async fn run<T: Transport + 'static>(live: Live<T>, stop: CancellationToken)
         pruned: Duration::ZERO,
     };
     running.expect_feeds();
+    running.attend();
     running.start_pumps(live.receivers);
-    let result = running.run(polled, live.control, &stop).await;
+    let result = running.run(polled, samples, live.control, &stop).await;
     stop.cancel();
     running.drain().await.and(result)
 }
@@ -143,6 +155,7 @@ struct Running {
     views: watch::Sender<Arc<View>>,
     heart: Arc<dyn Heart>,
     cadence: watch::Sender<Arc<Cadence>>,
+    sources: watch::Sender<Arc<Vec<Source>>>,
     nudge: Arc<Notify>,
     bell: Arc<Notify>,
     pumps_stop: CancellationToken,
@@ -162,6 +175,7 @@ impl Running {
     async fn run(
         &mut self,
         mut polled: mpsc::Receiver<Polled>,
+        mut samples: mpsc::Receiver<Batch>,
         mut control: mpsc::Receiver<Control>,
         stop: &CancellationToken,
     ) -> Result<(), LiveError> {
@@ -178,6 +192,9 @@ impl Running {
                     while let Ok(more) = polled.try_recv() {
                         self.absorb(more);
                     }
+                }
+                Some(batch) = samples.recv(), if self.pending.is_none() => {
+                    batch.iter().for_each(|sample| self.core.absorb_activity(sample));
                 }
                 () = self.clock.sleep(nap) => {}
             }
@@ -263,12 +280,14 @@ impl Running {
     fn obey(&mut self, order: Control, stop: &CancellationToken) {
         match order {
             Control::Reload(reload) => {
-                let Reload { rules, watched, cadence, receivers } = *reload;
+                let Reload { rules, watched, cadence, receivers, sources } = *reload;
                 self.core.reconfigure(rules, watched, cadence.zone.clone());
                 // What is late by the new schedule was not late by the old one.
                 self.core.resumed(self.clock.now());
                 self.cadence.send_replace(Arc::new(cadence));
                 self.expect_feeds();
+                self.sources.send_replace(Arc::new(sources));
+                self.attend();
                 self.pumps_stop.cancel();
                 self.pumps_stop = stop.child_token();
                 self.start_pumps(receivers);
@@ -287,6 +306,11 @@ impl Running {
                 self.core.expect(feed, schedule.max_interval(), self.clock.now());
             }
         }
+    }
+
+    fn attend(&mut self) {
+        let sources = watched(&self.sources.borrow());
+        self.core.attend(sources, self.clock.now());
     }
 
     fn start_pumps(&mut self, receivers: Vec<Arc<dyn Deliver>>) {
@@ -328,7 +352,7 @@ impl Running {
                 }
                 Jump::Stepped(ms) => tracing::warn!("the wall clock was set by {ms} ms; polling now"),
             }
-            self.core.resumed(self.clock.now());
+            self.core.leapt(self.clock.now());
             self.nudge.notify_waiters();
         }
     }

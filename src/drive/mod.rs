@@ -3,7 +3,9 @@
 //! It must never decide anything itself: the engine does, here facts and decisions are only carried. Nothing else joins the
 //! engine and the effects.
 
+pub mod activity;
 pub mod core;
+pub mod heartbeats;
 pub mod live;
 pub mod observe;
 pub mod outbox;
@@ -12,7 +14,9 @@ pub mod round;
 pub mod simulate;
 
 pub use self::{
+    activity::Activity,
     core::Core,
+    heartbeats::Heartbeats,
     live::{Control, Heart, Live, LiveError, Reload},
     outbox::{Deliver, LOG},
     poller::Cadence,

@@ -31,7 +31,7 @@ pub fn render(view: &View, now: Time) -> String {
     let mut page = Page::with_capacity(4_096 + 1_100 * deployments.len() + 450 * volumes.len());
     balances(&mut page, snapshot);
     burn_rates(&mut page, snapshot, &deployments, &volumes);
-    deployment_series(&mut page, &deployments);
+    deployment_series(&mut page, snapshot, &deployments, now);
     deployment_counts(&mut page, snapshot, &deployments);
     team_infos(&mut page, snapshot);
     up(&mut page, snapshot);
@@ -85,7 +85,7 @@ fn burn_rates(page: &mut Page, snapshot: &Snapshot, deployments: &[&Tracked], vo
     }
 }
 
-fn deployment_series(page: &mut Page, deployments: &[&Tracked]) {
+fn deployment_series(page: &mut Page, snapshot: &Snapshot, deployments: &[&Tracked], now: Time) {
     let mut family = page.gauge(
         "spheron_deployment_cost_usd",
         "Cost so far in US dollars, the API's own totalCost of the deployment.",
@@ -93,6 +93,7 @@ fn deployment_series(page: &mut Page, deployments: &[&Tracked]) {
     for t in deployments {
         family.sample(&ids(t), t.deployment.total_cost.to_f64());
     }
+    utilization(page, snapshot, deployments, now);
     let mut family =
         page.gauge("spheron_deployment_gpus", "Number of GPUs that the deployment holds, from its gpuCount.");
     for t in deployments.iter().filter(|t| t.is_live()) {
@@ -137,6 +138,21 @@ fn deployment_series(page: &mut Page, deployments: &[&Tracked]) {
     for t in deployments {
         let [team, id] = ids(t);
         family.sample(&[team, id, ("status", t.deployment.status.as_str())], 1);
+    }
+}
+
+fn utilization(page: &mut Page, snapshot: &Snapshot, deployments: &[&Tracked], now: Time) {
+    let mut family = page.gauge(
+        "spheron_deployment_gpu_utilization_ratio",
+        "Load of the busiest GPU, 0 to 1, as the activity sources measured last; no sample where none did of late.",
+    );
+    for t in deployments.iter().filter(|t| t.is_live()) {
+        let said = snapshot.activity.get(&t.deployment.id).into_iter().flat_map(BTreeMap::values);
+        let measured =
+            said.filter(|source| source.is_fresh(now)).filter_map(|source| source.utilization_permille);
+        if let Some(permille) = measured.max() {
+            family.sample(&ids(t), f64::from(permille) / 1_000.0);
+        }
     }
 }
 

@@ -1,8 +1,10 @@
 //! HTTP for machines and people who look: `/metrics`, `/healthz`, `/readyz`. Each answer is drawn from one `View`.
 //!
-//! It must never change anything, decide anything, or answer to a name that is not its own.
+//! It must never change anything, decide anything, or answer to a name that is not its own. Signed heartbeats go to who takes
+//! them.
 
 mod health;
+mod heartbeat;
 mod hosts;
 mod listen;
 pub mod metrics;
@@ -16,6 +18,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::{net::TcpListener, sync::watch};
 use tokio_util::sync::CancellationToken;
 
+pub use heartbeat::{Beat, Heartbeat, Refused};
 pub use hosts::{BadHost, check_hosts};
 pub use self_metrics::SelfMetrics;
 
@@ -35,6 +38,8 @@ pub struct ServeOptions {
     pub stall_timeout: Duration,
     /// How long requests in flight may take to finish at the end.
     pub drain_timeout: Duration,
+    /// Who takes `POST /heartbeat/{deployment}`; `None`: nobody does.
+    pub heartbeat: Option<Arc<dyn Heartbeat>>,
 }
 
 impl Default for ServeOptions {
@@ -46,6 +51,7 @@ impl Default for ServeOptions {
             request_timeout: Duration::from_secs(30),
             stall_timeout: Duration::from_secs(30),
             drain_timeout: Duration::from_secs(5),
+            heartbeat: None,
         }
     }
 }
@@ -71,6 +77,6 @@ pub async fn serve(
     stop: CancellationToken,
 ) -> Result<(), ServeError> {
     let hosts = hosts::Hosts::new(listener.local_addr()?, &options.hosts)?;
-    let router = router::build(hosts, options.request_timeout, views, metrics, clock);
+    let router = router::build(hosts, &options, views, metrics, clock);
     listen::run(listener, router, &options, stop).await
 }

@@ -7,7 +7,6 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
-    time::Duration,
 };
 
 use axum::{
@@ -17,14 +16,14 @@ use axum::{
     http::{HeaderName, HeaderValue, StatusCode, header},
     middleware::{Next, from_fn_with_state},
     response::{IntoResponse as _, Response},
-    routing::get,
+    routing::{any, get},
 };
 use bytes::Bytes;
 use hyper::body::{Frame, SizeHint};
 use tokio::sync::{Mutex, watch};
 use tower_http::{limit::RequestBodyLimitLayer, timeout::TimeoutLayer};
 
-use super::{SelfMetrics, health, hosts::Hosts, metrics, text};
+use super::{SelfMetrics, ServeOptions, health, heartbeat, hosts::Hosts, metrics, text};
 use crate::{clock::Clock, model::View};
 
 const BODY_BYTES_MAX: usize = 64 * 1024;
@@ -60,7 +59,7 @@ struct FleetPage {
 
 pub(super) fn build(
     hosts: Hosts,
-    request_timeout: Duration,
+    options: &ServeOptions,
     views: watch::Receiver<Arc<View>>,
     metrics: Arc<SelfMetrics>,
     clock: Clock,
@@ -71,13 +70,14 @@ pub(super) fn build(
         .route("/metrics", get(serve_metrics))
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(serve_readiness))
+        .route("/heartbeat/{deployment}", any(heartbeat::receive).with_state(options.heartbeat.clone()))
         .fallback(async || (StatusCode::NOT_FOUND, format!("404: there is nothing here. There is:\n{PATHS}")))
         .method_not_allowed_fallback(async || {
             (StatusCode::METHOD_NOT_ALLOWED, [(header::ALLOW, "GET, HEAD")], "405: only GET and HEAD.\n")
         })
         .with_state(Arc::new(shared))
         .layer(RequestBodyLimitLayer::new(BODY_BYTES_MAX))
-        .layer(TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, request_timeout))
+        .layer(TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, options.request_timeout))
         .layer(from_fn_with_state(Arc::new(hosts), guard))
 }
 

@@ -131,7 +131,7 @@ pub(super) const USER_ID: &str = "66f2a41be07c3d5a90b1c842";
 /// A list's record; the detail adds `extras`.
 pub(super) fn deployment(m: &Machine, index: usize, ledger: &Ledger) -> String {
     let up = m.started_at.is_some();
-    let ip = format!("203.0.113.{}", index % 254 + 1);
+    let ip = m.spec.address.clone().unwrap_or_else(|| format!("203.0.113.{}", index % 254 + 1));
     let gpus = m.spec.gpu_count.max(1);
     let kept_percent = i64::from(100 - m.spec.discount_percent.min(99));
     let model = format!("{}-{}-{}", m.spec.gpu_type, m.spec.provider, m.spec.gpu_count);

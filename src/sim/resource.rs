@@ -29,6 +29,8 @@ pub struct Spec {
     pub boot: Duration,
     pub discount_percent: u8,
     pub kubernetes: bool,
+    /// Where it can be reached; `None`: an address for documentation.
+    pub address: Option<String>,
 }
 
 impl Spec {
@@ -47,6 +49,7 @@ impl Spec {
             boot: Duration::ZERO,
             discount_percent: 0,
             kubernetes: false,
+            address: None,
         }
     }
 
@@ -64,6 +67,11 @@ impl Spec {
 
     pub fn kind(mut self, instance_type: &str) -> Self {
         instance_type.clone_into(&mut self.instance_type);
+        self
+    }
+
+    pub fn at(mut self, address: &str) -> Self {
+        self.address = Some(address.to_owned());
         self
     }
 

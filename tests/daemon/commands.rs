@@ -19,15 +19,23 @@ fn err(output: &Output) -> String {
 }
 
 #[test]
-fn check_config_prints_schedule_calls_receivers_and_rules() {
+fn check_config_prints_schedule_calls_receivers_rules_and_activity_sources() {
     let lab = Lab::quiet();
-    lab.config(&[("hook", &Hook::new())], "[collect]\nbalance = \"every 30s\"\n");
+    let more =
+        "[collect]\nbalance = \"every 30s\"\n[[activity]]\nname = \"disk\"\nkind = \"volume_growth\"\n";
+    lab.config(&[("hook", &Hook::new())], more);
     let output = lab.output(&["check-config"]);
     assert_eq!(output.status.code(), Some(0), "{}", err(&output));
     let text = out(&output);
-    for part in
-        ["every 30s", "calls per 15 min", "hook", "webhook, Standard Webhooks", "low-balance", "\nok\n"]
-    {
+    for part in [
+        "every 30s",
+        "calls per 15 min",
+        "hook",
+        "webhook, Standard Webhooks",
+        "low-balance",
+        "any growth",
+        "\nok\n",
+    ] {
         assert!(text.contains(part), "{part}: {text}");
     }
     assert!(err(&output).is_empty() && !text.contains('\u{1b}'), "{text}{}", err(&output));
