@@ -2,6 +2,7 @@
 //! the same bytes. At most three times as much.
 
 use std::{
+    collections::BTreeMap,
     future::Future,
     path::Path,
     pin::pin,
@@ -17,7 +18,7 @@ use serde::Deserialize;
 use spheron_watch::{
     config::{self, Env},
     drive::core::Core,
-    engine::Engine,
+    engine::{Engine, Money},
     model::{Facts, Feed, Glob, NoMeter, Observation, Scope, Snapshot, Time},
     sim::{Ask, KEY, World},
     spheron::{Client, Request, Response, SendError, Transport},
@@ -101,11 +102,12 @@ impl Rig {
         let rules = settings.map(|settings| settings.rules).unwrap_or_default();
         let (before, after) = bodies(deployments);
         let snapshot = Snapshot { unscoped_covers: true, ..Snapshot::default() };
+        let money = Money::new(jiff::tz::TimeZone::UTC, BTreeMap::new());
         let canned = Arc::new(Mutex::new((START, before.clone())));
         let mut rig = Self {
             client: Client::seeded(Canned(canned.clone()), Some(10_000), Arc::new(NoMeter), 1),
             canned,
-            core: Core::new(snapshot, Engine::new(rules, vec![Glob::new("*")], Default::default())),
+            core: Core::new(snapshot, Engine::new(rules, vec![Glob::new("*")], money, BTreeMap::new())),
             db: Db::in_memory().ok(),
             now: START,
             before,
