@@ -16,7 +16,7 @@ use crate::{
     config::{self, Env, Settings},
     drive::{Activity, Cadence, Control, Deliver, Heart, Live, LiveError, Reload, live},
     engine::{Engine, Money},
-    model::{Glob, Rule, View},
+    model::{Glob, Grouping, Rule, View},
     serve::{self, SelfMetrics, ServeError, ServeOptions},
     signals,
     spheron::{Client, HttpOptions, HttpTransport},
@@ -39,6 +39,7 @@ pub struct Wiring {
     pub recovered: Recovered,
     pub rules: Vec<Rule>,
     pub watched: Vec<Glob>,
+    pub grouping: Grouping,
     pub cadence: Cadence,
     pub receivers: Vec<Arc<dyn Deliver>>,
     pub sources: Vec<Source>,
@@ -132,6 +133,7 @@ pub async fn daemon(config: Option<&Path>, env: &Env) -> Result<(), AppError> {
         cadence: cadence(&settings),
         rules: settings.rules,
         watched: settings.account.teams,
+        grouping: settings.grouping,
         receivers,
         sources,
         prober: prober_options(&settings.store.path),
@@ -172,6 +174,7 @@ fn reload(config: Option<&Path>, env: &Env, clock: &Clock, started: &Settings) -
         sources,
         rules: settings.rules,
         watched: settings.account.teams,
+        grouping: settings.grouping,
     })
 }
 
@@ -229,15 +232,18 @@ pub async fn run(wiring: Wiring, stop: CancellationToken) -> Result<(), AppError
             result
         })
     });
+    let mut engine = Engine::new(
+        wiring.rules,
+        wiring.watched,
+        Money::new(wiring.cadence.zone.clone(), recovered.lines),
+        recovered.alerts,
+    )
+    .resume(recovered.groups, recovered.polls);
+    engine.regroup(wiring.grouping);
     let live = Live {
         client: Arc::new(Client::new(api, wiring.calls_per_15m, metrics.clone())),
         store: store.clone(),
-        engine: Engine::new(
-            wiring.rules,
-            wiring.watched,
-            Money::new(wiring.cadence.zone.clone(), recovered.lines),
-            recovered.alerts,
-        ),
+        engine,
         snapshot: recovered.snapshot,
         activity,
         receivers: wiring.receivers,

@@ -20,6 +20,10 @@ mod run;
 #[path = "simulation/truth.rs"]
 mod truth;
 
+use std::collections::BTreeMap;
+
+use spheron_watch::model::{Grouping, Transition};
+
 use run::{Case, Evidence, HOUR, MINUTE, Plant, START, run, run_with};
 
 fn assert_all_hold(evidence: &Evidence) {
@@ -79,6 +83,37 @@ fn the_same_seed_gives_the_same_trace_and_another_seed_another() {
     let seven = trace(7);
     assert_eq!(seven, trace(7), "SEED=7");
     assert_ne!(trace(8), seven);
+}
+
+/// FAULTS 62: grouping delays by no more than its own times, and what it leaves out had ended before it was to be told.
+#[test]
+fn groups_hold_back_nothing_but_what_came_and_went_before_its_flush() {
+    let case = Case { receivers_fail: 0, ..Case::foul(11, 6) };
+    let alone = run(case);
+    let grouping = Grouping::default();
+    let together = run_with(case, Plant { grouping: Some(grouping.clone()), ..Plant::default() });
+    let told = |evidence: &Evidence, transition| -> BTreeMap<_, _> {
+        let of = evidence.sent.iter().filter(|sent| sent.notice.transition == transition);
+        of.map(|sent| ((sent.receiver.clone(), sent.notice.key.clone(), sent.notice.since), sent.at))
+            .collect()
+    };
+    let (firing, grouped) = (told(&alone, Transition::Firing), told(&together, Transition::Firing));
+    let ended = told(&alone, Transition::Resolved);
+    let latest = grouping.wait + grouping.interval + MINUTE;
+    let mut gathered = 0;
+    for (alert, at) in &firing {
+        match grouped.get(alert) {
+            Some(late) => {
+                assert!(late.since(*at) <= latest, "{alert:?} told at {late}, not at {at}");
+                gathered += usize::from(late > at);
+            }
+            None => {
+                let ended = ended.get(alert).unwrap_or_else(|| panic!("{alert:?} was not told, nor ended"));
+                assert!(ended.since(*at) <= latest, "{alert:?} lasted from {at} to {ended} and was not told");
+            }
+        }
+    }
+    assert!(gathered > 10, "{gathered} of {} were gathered", firing.len());
 }
 
 /// FAULTS C16: what was told is the same, but for its time and what came and went while nobody looked.

@@ -23,10 +23,10 @@ use rusqlite::Connection;
 use spheron_watch::{
     clock::Clock,
     model::{
-        Account, AlertKey, AlertState, Change, Deployment, DeploymentId, EventId, FailureKind, Feed,
-        InstanceType, Notice, Offer, OutboxDepth, Outcome, PollRow, Presence, Receipt, Severity, Snapshot,
-        Status, StepRecord, Subject, TeamId, Time, Tracked, TrackedTeam, TrackedVolume, Transition, Usd,
-        Volume, VolumeId, VolumeStatus,
+        Account, AlertKey, AlertState, Change, Deployment, DeploymentId, Entry, EventId, FailureKind, Feed,
+        Group, GroupKey, InstanceType, Notice, Offer, OutboxDepth, Outcome, PollRow, Presence, Receipt,
+        Severity, Silence, Snapshot, Status, StepRecord, Subject, TeamId, Time, Together, Tracked,
+        TrackedTeam, TrackedVolume, Transition, Usd, Volume, VolumeId, VolumeStatus,
     },
     store::{Db, OpenError, Options, Reader, Recovered, Store, StoreError},
 };
@@ -101,6 +101,7 @@ fn notice(n: u32, subject: &str, receivers: &[&str]) -> Notice {
         since: secs(1),
         at: secs(2),
         receivers: receivers.iter().map(|name| Arc::from(*name)).collect(),
+        together: Together::default(),
     }
 }
 
@@ -430,6 +431,61 @@ fn stepping_again_tells_nobody_twice() {
     assert!(db.outbox().unwrap().is_empty());
 }
 
+/// A notice of a group: it stands in its group's lane and in those of the alerts it names.
+fn grouped(n: u32, group: &str, subjects: &[&str], receivers: &[&str]) -> Notice {
+    let members = subjects.iter().map(|subject| notice(n * 100, subject, &[])).collect();
+    let lanes = subjects.iter().map(|subject| key(subject).lane()).chain([Arc::from(group)]).collect();
+    Notice { together: Together { members, more: 0, lanes }, ..notice(n, "all", receivers) }
+}
+
+#[test]
+fn fault_63_an_end_waits_for_the_group_that_told_of_its_beginning() {
+    let mut db = Db::in_memory().unwrap();
+    let notices = vec![
+        grouped(1, "= a", &["x", "y"], &["mail"]),
+        notice(2, "y", &["mail"]),
+        grouped(3, "= a", &["z"], &["mail"]),
+        notice(4, "w", &["mail"]),
+    ];
+    db.commit(&tells(1, notices)).unwrap();
+    let claimed =
+        |db: &mut Db, now| db.claim("mail", secs(now)).unwrap().map(|row| (row.seq, row.notice.title));
+    let (first, title) = claimed(&mut db, 1).unwrap();
+    assert_eq!(title, "notice 1");
+    let (other, title) = claimed(&mut db, 1).unwrap();
+    assert_eq!(title, "notice 4", "it has nothing to do with the group");
+    assert_eq!(claimed(&mut db, 1), None, "one of its alerts and the next of the group wait");
+    db.settle(other, &Receipt::Delivered { detail: String::new() }, secs(1)).unwrap();
+    db.settle(first, &Receipt::Retry { why: "503".into(), next: secs(60) }, secs(1)).unwrap();
+    assert_eq!(claimed(&mut db, 59), None);
+    assert_eq!(db.next_due("mail").unwrap(), Some(secs(60)));
+    // Another receiver inherits it, with its lanes.
+    let (first, _) = claimed(&mut db, 60).unwrap();
+    db.commit(&tells(60, vec![notice(5, "x", &["log"])])).unwrap();
+    db.bury(first, "410".into(), &[Arc::from("log")], secs(60)).unwrap();
+    assert_eq!(
+        claimed(&mut db, 60).map(|(_, title)| title),
+        Some("notice 2".into()),
+        "a dead letter holds up nobody"
+    );
+    let row = db.claim("log", secs(60)).unwrap().unwrap();
+    assert_eq!(row.notice.title, "notice 5");
+    assert_eq!(db.claim("log", secs(60)).unwrap(), None, "inherited later, so it goes later");
+    db.settle(row.seq, &Receipt::Delivered { detail: String::new() }, secs(60)).unwrap();
+    assert_eq!(db.claim("log", secs(60)).unwrap().unwrap().notice.title, "notice 1");
+}
+
+#[test]
+fn an_event_that_one_receiver_had_reaches_another_later_and_each_once() {
+    let mut db = Db::in_memory().unwrap();
+    for receivers in [&["mail"][..], &["log", "mail"], &["log"]] {
+        db.commit(&tells(1, vec![notice(1, "x", receivers)])).unwrap();
+    }
+    let waiting =
+        db.outbox().unwrap().into_iter().map(|(name, depth)| (name, depth.waiting)).collect::<Vec<_>>();
+    assert_eq!(waiting, [("log".into(), 1), ("mail".into(), 1)]);
+}
+
 #[test]
 fn a_receipt_needs_a_claim() {
     let mut db = Db::in_memory().unwrap();
@@ -514,12 +570,23 @@ fn the_poll_log_keeps_what_went_wrong_word_for_word() {
 struct Model {
     snapshot: Snapshot,
     alerts: BTreeMap<AlertKey, AlertState>,
+    groups: BTreeMap<GroupKey, Group>,
+    polls: BTreeMap<Feed, Time>,
     past: Vec<(Time, Snapshot)>,
 }
 
 impl Model {
     fn apply(&mut self, record: &StepRecord) {
+        for (key, group) in &record.groups {
+            match group {
+                Some(group) => drop(self.groups.insert(key.clone(), group.clone())),
+                None => drop(self.groups.remove(key)),
+            }
+        }
         for poll in &record.polls {
+            if poll.feed != Feed::Offers {
+                self.polls.insert(poll.feed, poll.at);
+            }
             if (poll.feed, poll.outcome) != (Feed::Balance, Outcome::Complete) {
                 continue;
             }
@@ -628,10 +695,34 @@ fn any_rest() -> impl Strategy<Value = Change> {
     };
     prop_oneof![
         (0..3_i64).prop_map(move |n| Change::Offers(Arc::new((0..n).map(offer).collect()))),
+        (0..2_u8, proptest::option::of(1..4_i64)).prop_map(|(id, ends)| {
+            let id: Arc<str> = format!("sil_{id}").into();
+            let silence = ends.map(|ends| Silence {
+                id: id.clone(),
+                matchers: BTreeMap::from([("rule".into(), "a*".into())]),
+                starts: secs(0),
+                ends: secs(ends),
+                author: "ann".into(),
+                comment: "\u{202e}\"".into(),
+            });
+            Change::Silence(id, silence.map(Arc::new))
+        }),
         (maybe_time(), any::<bool>()).prop_map(|(at, unscoped_covers)| {
             Change::Account(Account { key_rejected_since: at, unscoped_covers, ..Account::default() })
         }),
     ]
+}
+
+fn entry(subject: &str) -> Entry {
+    Entry {
+        key: key(subject),
+        transition: Transition::Firing,
+        since: secs(1),
+        nth: 0,
+        at: secs(2),
+        due: secs(3),
+        flapping: true,
+    }
 }
 
 fn any_record() -> impl Strategy<Value = StepRecord> {
@@ -640,15 +731,27 @@ fn any_record() -> impl Strategy<Value = StepRecord> {
     let polls = proptest::collection::vec((feed, 0..40_i64, outcome), 0..3);
     let change = prop_oneof![6 => any_deployment(), 3 => any_team(), 2 => any_volume(), 1 => any_rest()];
     let alert = ("[ab]", proptest::option::of(0..5_u32)).prop_map(|(subject, since)| {
-        (key(&subject), since.map(|since| AlertState::Pending { since: secs(i64::from(since)) }))
+        (
+            key(&subject),
+            since.map(|since| AlertState::Pending { since: secs(i64::from(since)), fired: vec![secs(1)] }),
+        )
     });
     let changes = proptest::collection::vec(change, 0..5);
-    (0..30_i64, polls, changes, proptest::collection::vec(alert, 0..2)).prop_map(
-        |(at, polls, changes, alerts)| {
-            let polls = polls.into_iter().map(|(feed, at, outcome)| poll(feed, secs(at), outcome)).collect();
-            StepRecord { at: secs(at), polls, changes, alerts, ..StepRecord::default() }
+    let group = ("[ab]", proptest::option::of(proptest::collection::vec("[abc]", 0..3))).prop_map(
+        |(labels, waits)| {
+            let group_key = GroupKey { receiver: "ops".into(), labels: labels.into() };
+            let group = waits.map(|waits| Group {
+                flushed: Some(secs(1)),
+                waiting: waits.iter().map(|subject| (key(subject), entry(subject))).collect(),
+            });
+            (group_key, group)
         },
-    )
+    );
+    let state = (proptest::collection::vec(alert, 0..2), proptest::collection::vec(group, 0..2));
+    (0..30_i64, polls, changes, state).prop_map(|(at, polls, changes, (alerts, groups))| {
+        let polls = polls.into_iter().map(|(feed, at, outcome)| poll(feed, secs(at), outcome)).collect();
+        StepRecord { at: secs(at), polls, changes, alerts, groups, ..StepRecord::default() }
+    })
 }
 
 proptest! {
@@ -664,7 +767,13 @@ proptest! {
             db.commit(record).unwrap();
             model.apply(record);
         }
-        let present = Recovered { snapshot: model.snapshot.clone(), alerts: model.alerts.clone(), lines: BTreeMap::new() };
+        let present = Recovered {
+            snapshot: model.snapshot.clone(),
+            alerts: model.alerts.clone(),
+            groups: model.groups.clone(),
+            polls: model.polls.clone(),
+            lines: BTreeMap::new(),
+        };
         prop_assert_eq!(db.recover().unwrap(), present);
         for at in -1..31 {
             prop_assert_eq!(db.values_at(secs(at)).unwrap(), model.at(secs(at)), "at {}", at);

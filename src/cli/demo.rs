@@ -106,6 +106,7 @@ async fn show(args: &DemoArgs, colors: Colors) -> anyhow::Result<()> {
         cadence: app::cadence(&settings),
         rules: settings.rules,
         watched: settings.account.teams,
+        grouping: settings.grouping,
         receivers,
         sources: Vec::new(),
         prober: app::prober_options(&settings.store.path),

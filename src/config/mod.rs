@@ -145,6 +145,7 @@ fn read_tree(mut root: Table, env: &Env, sink: &mut Sink) -> Option<Settings> {
         receivers,
         rules,
         activity,
+        grouping: notify.grouping,
     })
 }
 

@@ -12,13 +12,16 @@ use super::{
     sections::{mailbox, values},
     settings::{Receiver, ReceiverKind, WebhookFormat},
 };
-use crate::model::{Route, Severity};
+use crate::model::{Grouping, Label, Route, Severity};
 
 pub(super) const LOG: &str = "log";
 const NAME_MAX: usize = 64;
 /// Reminders more often than this would be a flood.
 const REPEAT_MIN: Duration = Duration::from_secs(60);
 const REPEAT_MAX: Duration = Duration::from_secs(365 * 86_400);
+/// Longer, and it would no longer be heard in time.
+const GROUP_WAIT_MAX: Duration = Duration::from_secs(3_600);
+const GROUP_INTERVAL_MAX: Duration = Duration::from_secs(86_400);
 const SEVERITIES: [(&str, Severity); 3] =
     [("critical", Severity::Critical), ("warning", Severity::Warning), ("info", Severity::Info)];
 
@@ -29,6 +32,7 @@ pub(super) struct Notify {
     routes: Vec<Route>,
     by_severity: BTreeMap<Severity, Vec<Route>>,
     repeat: BTreeMap<Severity, Option<Duration>>,
+    pub(super) grouping: Grouping,
 }
 
 impl Notify {
@@ -126,7 +130,50 @@ pub(super) fn notify(r: &mut Reader<'_>, known: &Known) -> Notify {
         }
         map
     });
-    Notify { routes: everybody, by_severity: by_severity.unwrap_or_default(), repeat: repeat(r) }
+    Notify {
+        routes: everybody,
+        by_severity: by_severity.unwrap_or_default(),
+        repeat: repeat(r),
+        grouping: grouping(r),
+    }
+}
+
+fn grouping(r: &mut Reader<'_>) -> Grouping {
+    let default = Grouping::default();
+    let by = r.list("group_by", label).map(|given| {
+        let mut by: Vec<Label> = Vec::new();
+        for Located { origin, value } in given {
+            if by.contains(&value) {
+                r.complain_at(&origin, "group_by", "names this label twice");
+            } else {
+                by.push(value);
+            }
+        }
+        by
+    });
+    let wait = r.read("group_wait", |n| n.length(Duration::ZERO..=GROUP_WAIT_MAX));
+    let interval = r.read("group_interval", |n| n.length(Duration::ZERO..=GROUP_INTERVAL_MAX));
+    Grouping {
+        by: by.unwrap_or(default.by),
+        wait: wait.unwrap_or(default.wait),
+        interval: interval.unwrap_or(default.interval),
+    }
+}
+
+/// A deployment is known by its id.
+fn label(node: &Node) -> Read<Label> {
+    node.word(&[
+        ("rule", Label::Rule),
+        ("kind", Label::Kind),
+        ("severity", Label::Severity),
+        ("team", Label::Team),
+        ("name", Label::Name),
+        ("gpu_type", Label::GpuType),
+        ("provider", Label::Provider),
+        ("region", Label::Region),
+        ("instance_type", Label::InstanceType),
+        ("deployment", Label::Id),
+    ])
 }
 
 fn repeat(r: &mut Reader<'_>) -> BTreeMap<Severity, Option<Duration>> {

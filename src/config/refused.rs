@@ -3,11 +3,8 @@
 //! It must never let a key of either list pass in silence: a policy that is ignored, or a key that is logged, costs money.
 
 /// Keys of the contract (PRODUCT §4) that this version lacks.
-const UNSUPPORTED: [&str; 12] = [
+const UNSUPPORTED: [&str; 9] = [
     "notify.alertmanager",
-    "notify.group_by",
-    "notify.group_interval",
-    "notify.group_wait",
     "notify.heartbeat_url_file",
     "policy",
     "safety",

@@ -13,7 +13,7 @@ use std::{
 use jiff::tz::TimeZone;
 
 use crate::{
-    model::{Feed, Glob, Matcher, Query, Rule},
+    model::{Feed, Glob, Grouping, Matcher, Query, Rule},
     schedule::Schedule,
 };
 
@@ -31,6 +31,7 @@ pub struct Settings {
     /// Default rules and the file's own, in that order.
     pub rules: Vec<Rule>,
     pub activity: Vec<Activity>,
+    pub grouping: Grouping,
 }
 
 impl Settings {

@@ -9,10 +9,15 @@ use jiff::tz::TimeZone;
 use crate::{
     engine::{self, Engine},
     model::{
-        ActivitySample, ActivitySource, Facts, Failure, Feed, FeedHealth, Glob, Held, Observation, PollRow,
-        Rule, Snapshot, StepRecord, Time, View, Wake,
+        ActivitySample, ActivitySource, Facts, Failure, Feed, FeedHealth, Glob, Grouping, Held, Observation,
+        PollRow, Rule, Silence, SilenceError, Snapshot, StepRecord, Time, View, Wake,
     },
 };
+
+/// More silences than this are no longer a person's.
+const SILENCES_MAX: usize = 1_000;
+/// How long a silence that is over stays to be looked at.
+const SILENCE_KEPT: Duration = Duration::from_secs(30 * 86_400);
 
 pub struct Core {
     snapshot: Snapshot,
@@ -115,6 +120,33 @@ impl Core {
         engine::forget_unwatched(&mut self.snapshot, self.engine.watched());
     }
 
+    /// How alerts are gathered from now on.
+    pub fn regroup(&mut self, grouping: Grouping) {
+        self.engine.regroup(grouping);
+    }
+
+    /// Takes effect at the next step, which also commits it. The same id again replaces it.
+    pub fn silence(&mut self, silence: Silence) -> Result<(), SilenceError> {
+        silence.check()?;
+        let known = &mut self.snapshot.silences;
+        if known.len() >= SILENCES_MAX && !known.contains_key(&silence.id) {
+            return Err(SilenceError::TooMany(known.len()));
+        }
+        known.insert(silence.id.clone(), Arc::new(silence));
+        Ok(())
+    }
+
+    /// Ends one that holds or is to come; `false` where there is none. It stays to be looked at.
+    pub fn end_silence(&mut self, id: &str, now: Time) -> bool {
+        match self.snapshot.silences.get_mut(id) {
+            Some(silence) if now < silence.ends => {
+                Arc::make_mut(silence).ends = now;
+                true
+            }
+            Some(_) | None => false,
+        }
+    }
+
     /// The old configuration stays in force, and an alert says so.
     pub fn reconfiguration_failed(&mut self, why: Arc<str>) {
         self.snapshot.config_error = Some(why);
@@ -122,6 +154,7 @@ impl Core {
 
     /// Decides. The record holds all that happened since the last one.
     pub fn step(&mut self, now: Time) -> StepRecord {
+        self.snapshot.silences.retain(|_, silence| now < silence.ends.plus(SILENCE_KEPT));
         let decisions = self.engine.step(&self.snapshot, now);
         let changes = engine::changes(&self.recorded, &self.snapshot);
         self.recorded = Arc::new(self.snapshot.clone());
@@ -132,6 +165,7 @@ impl Core {
             changes,
             alerts: decisions.alerts,
             notices: decisions.notices,
+            groups: decisions.groups,
             lines: decisions.lines,
             charges: decisions.charges,
         }

@@ -25,7 +25,7 @@ use crate::{
     activity::Source,
     clock::Clock,
     engine::Engine,
-    model::{Feed, Glob, Meter, OutboxDepth, Rule, Snapshot, StepRecord, Time, View},
+    model::{Feed, Glob, Grouping, Meter, OutboxDepth, Rule, Silence, Snapshot, StepRecord, Time, View},
     schedule::{Jump, JumpDetector, Sample},
     spheron::{Client, Transport},
     store::{Store, StoreError},
@@ -52,6 +52,7 @@ pub trait Heart: Send + Sync {
 pub struct Reload {
     pub rules: Vec<Rule>,
     pub watched: Vec<Glob>,
+    pub grouping: Grouping,
     pub cadence: Cadence,
     pub receivers: Vec<Arc<dyn Deliver>>,
     pub sources: Vec<Source>,
@@ -60,6 +61,10 @@ pub struct Reload {
 pub enum Control {
     Reload(Box<Reload>),
     ReloadFailed(Arc<str>),
+    /// Begin a silence, or replace that of the same id. Its sender has checked it.
+    Silence(Silence),
+    /// End the silence of this id.
+    EndSilence(Arc<str>),
     /// Log a summary of the state.
     Summary,
 }
@@ -280,7 +285,8 @@ impl Running {
     fn obey(&mut self, order: Control, stop: &CancellationToken) {
         match order {
             Control::Reload(reload) => {
-                let Reload { rules, watched, cadence, receivers, sources } = *reload;
+                let Reload { rules, watched, grouping, cadence, receivers, sources } = *reload;
+                self.core.regroup(grouping);
                 self.core.reconfigure(rules, watched, cadence.zone.clone());
                 // What is late by the new schedule was not late by the old one.
                 self.core.resumed(self.clock.now());
@@ -294,6 +300,17 @@ impl Running {
                 self.nudge.notify_waiters();
             }
             Control::ReloadFailed(why) => self.core.reconfiguration_failed(why),
+            Control::Silence(silence) => {
+                let id = silence.id.clone();
+                if let Err(error) = self.core.silence(silence) {
+                    tracing::warn!(%id, "a silence was refused: {error}");
+                }
+            }
+            Control::EndSilence(id) => {
+                if !self.core.end_silence(&id, self.clock.now()) {
+                    tracing::warn!(%id, "no silence of this id holds or is to come; nothing was ended");
+                }
+            }
             Control::Summary => self.log_summary(),
         }
     }

@@ -2,20 +2,20 @@
 //!
 //! It must never need a runtime or a socket: the simulated account answers at once, and futures are polled exactly once.
 
+mod network;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     future::Future,
     pin::pin,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicI64, AtomicUsize, Ordering::Relaxed},
-    },
+    sync::{Arc, MutexGuard},
     task::{Context, Poll, Waker},
     time::Duration,
 };
 
-use bytes::Bytes;
 use sha2::{Digest, Sha256};
+
+use network::{Network, SimTransport};
 
 use super::{
     core::Core,
@@ -26,14 +26,12 @@ use super::{
 };
 use crate::{
     engine::{Engine, Money},
-    model::{Delivery, Feed, Glob, NoMeter, Notice, Rule, Scope, StepRecord, Time},
-    sim::{Ask, Conduct, KEY, World},
-    spheron::{Client, Request, Response, SendError, Transport},
+    model::{Delivery, Feed, Glob, Grouping, NoMeter, Notice, Rule, Scope, StepRecord, Time},
+    sim::World,
+    spheron::Client,
     store::{Db, Recovered, StoreError},
 };
 
-/// The client's own deadline, in simulated time.
-const TIMEOUT: Duration = Duration::from_secs(20);
 /// How long a feed that may not speak waits, as live.
 const HELD_RETRY: Duration = Duration::from_secs(15);
 /// Who asks first where several are due, as live: the balance names the teams, the inventory tells whether one list covers all.
@@ -46,6 +44,7 @@ pub struct Scenario {
     pub world: World,
     pub start: Time,
     pub rules: Vec<Rule>,
+    pub grouping: Grouping,
     pub cadence: Cadence,
     pub calls_per_15m: Option<u32>,
     /// When the watcher is not running: it dies at work, before it could commit, and restarts from its store.
@@ -54,7 +53,7 @@ pub struct Scenario {
     pub receiver_fails_percent: u8,
 }
 
-/// A notice that a receiver took.
+/// A notice that a receiver took; a group counts as its members.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sent {
     pub at: Time,
@@ -96,6 +95,7 @@ pub struct Simulation {
     core: Core,
     db: Db,
     rules: Vec<Rule>,
+    grouping: Grouping,
     cadence: Cadence,
     calls_per_15m: Option<u32>,
     gaps: Vec<(Time, Time)>,
@@ -122,24 +122,27 @@ struct UnderWay {
 
 impl Simulation {
     pub fn new(scenario: Scenario) -> Result<Self, SimulationError> {
-        let Scenario { seed, world, start, rules, cadence, calls_per_15m, gaps, receiver_fails_percent } =
-            scenario;
-        let network = Arc::new(Network {
-            world: Mutex::new(world),
-            time: AtomicI64::new(start.millis()),
-            calls: AtomicUsize::new(0),
-            answered: AtomicUsize::new(0),
-            honest: AtomicUsize::new(0),
-            refused: AtomicUsize::new(0),
-        });
+        let Scenario {
+            seed,
+            world,
+            start,
+            rules,
+            grouping,
+            cadence,
+            calls_per_15m,
+            gaps,
+            receiver_fails_percent,
+        } = scenario;
+        let network = Arc::new(Network::new(world, start));
         let routes = rules.iter().flat_map(|rule| &rule.receivers);
         let receivers: BTreeSet<Arc<str>> = routes.map(|route| route.receiver.clone()).collect();
-        let engine = Engine::new(
+        let mut engine = Engine::new(
             rules.clone(),
             vec![Glob::new("*")],
             Money::new(cadence.zone.clone(), BTreeMap::new()),
             BTreeMap::new(),
         );
+        engine.regroup(grouping.clone());
         let transport = SimTransport(network.clone());
         let mut simulation = Self {
             client: Client::seeded(transport, calls_per_15m, Arc::new(NoMeter), seed),
@@ -158,6 +161,7 @@ impl Simulation {
             receivers: receivers.into_iter().map(|name| (name, None)).collect(),
             network,
             rules,
+            grouping,
             cadence,
             calls_per_15m,
             gaps,
@@ -267,12 +271,14 @@ impl Simulation {
         let at = at.max(self.now());
         self.network.set_now(at);
         let recovered = self.db.recover()?;
-        let engine = Engine::new(
+        let mut engine = Engine::new(
             self.rules.clone(),
             vec![Glob::new("*")],
             Money::new(self.cadence.zone.clone(), recovered.lines),
             recovered.alerts,
-        );
+        )
+        .resume(recovered.groups, recovered.polls);
+        engine.regroup(self.grouping.clone());
         self.core = Core::new(recovered.snapshot, engine);
         let transport = SimTransport(self.network.clone());
         self.client = Client::seeded(transport, self.calls_per_15m, Arc::new(NoMeter), self.rng.u64(..));
@@ -350,18 +356,13 @@ impl Simulation {
             tamper(&mut record);
         }
         if !record.is_empty() {
-            let StepRecord { at, polls, changes, alerts, notices, lines, charges } = &record;
-            for poll in polls {
+            for poll in &record.polls {
                 let line = (poll.at.millis(), poll.feed, poll.items, poll.failure.is_some());
                 self.trace.update(format!("{line:?}"));
             }
-            if !(changes.is_empty()
-                && alerts.is_empty()
-                && notices.is_empty()
-                && lines.is_empty()
-                && charges.is_empty())
-            {
-                self.trace.update(format!("{at:?} {changes:?} {alerts:?} {notices:?} {lines:?} {charges:?}"));
+            let decided = StepRecord { polls: Vec::new(), ..record.clone() };
+            if !decided.is_empty() {
+                self.trace.update(format!("{decided:?}"));
             }
             self.db.commit(&record)?;
         }
@@ -391,7 +392,14 @@ impl Simulation {
                     Delivery::Retry { why: "simulated".into(), after: None }
                 } else {
                     self.trace.update(format!("{now} {receiver} {}", row.notice.id));
-                    self.sent.push(Sent { at: now, receiver: receiver.clone(), notice: row.notice.clone() });
+                    let members = &row.notice.together.members;
+                    let told = if members.is_empty() { std::slice::from_ref(&row.notice) } else { members };
+                    let sent = |notice: &Notice| Sent {
+                        at: now,
+                        receiver: receiver.clone(),
+                        notice: notice.clone(),
+                    };
+                    self.sent.extend(told.iter().map(sent));
                     Delivery::Delivered { detail: "simulated".into() }
                 };
                 self.db.settle(row.seq, &receipt(&row, delivery, now, self.rng.f64()), now)?;
@@ -406,99 +414,5 @@ fn ready<F: Future>(future: F) -> Result<F::Output, SimulationError> {
     match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(output) => Ok(output),
         Poll::Pending => Err(SimulationError::NotReady),
-    }
-}
-
-/// The simulated account behind a network on which time is a variable, and what went over it since a poll began.
-struct Network {
-    world: Mutex<World>,
-    time: AtomicI64,
-    calls: AtomicUsize,
-    answered: AtomicUsize,
-    honest: AtomicUsize,
-    refused: AtomicUsize,
-}
-
-impl Network {
-    fn now(&self) -> Time {
-        Time::from_millis(self.time.load(Relaxed))
-    }
-
-    fn set_now(&self, now: Time) {
-        self.time.store(now.millis(), Relaxed);
-    }
-
-    fn pass(&self, length: Duration) {
-        self.set_now(self.now().plus(length));
-    }
-
-    fn world(&self) -> MutexGuard<'_, World> {
-        self.world.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn begin_poll(&self) {
-        for count in [&self.calls, &self.answered, &self.honest, &self.refused] {
-            count.store(0, Relaxed);
-        }
-    }
-
-    fn end_poll(&self, feed: Feed, scopes: Vec<Scope>, from: Time) -> Asked {
-        let calls = self.calls.load(Relaxed);
-        let honest = calls >= scopes.len() && self.honest.load(Relaxed) == calls;
-        let (answered, refused) = (self.answered.load(Relaxed), self.refused.load(Relaxed) > 0);
-        Asked { feed, scopes, from, until: self.now(), calls, answered, honest, refused }
-    }
-}
-
-/// The client's way to it.
-pub struct SimTransport(Arc<Network>);
-
-impl Transport for SimTransport {
-    fn now(&self) -> Time {
-        self.0.now()
-    }
-
-    async fn send(&self, request: Request) -> Result<Response, SendError> {
-        let query: Vec<String> = request.query.iter().map(|(key, value)| format!("{key}={value}")).collect();
-        let bearer = format!("Bearer {KEY}");
-        let ask = Ask {
-            method: request.method.as_str(),
-            path: &request.path,
-            query: &query.join("&"),
-            authorization: Some(&bearer),
-        };
-        let answer = self.0.world().answer(&ask, self.now());
-        self.0.calls.fetch_add(1, Relaxed);
-        match answer.conduct {
-            Conduct::Whole | Conduct::Delay(_) | Conduct::Drip { .. } => match answer.takes() {
-                Some(length) if length <= TIMEOUT => self.0.pass(length),
-                Some(_) | None => {
-                    self.0.pass(TIMEOUT);
-                    return Err(SendError::Timeout);
-                }
-            },
-            Conduct::Hang => {
-                self.0.pass(TIMEOUT);
-                return Err(SendError::Timeout);
-            }
-            Conduct::Reset | Conduct::Cut => return Err(SendError::Network("connection closed".into())),
-        }
-        if answer.body.len() > request.cap_bytes {
-            return Err(SendError::TooLarge { cap_bytes: request.cap_bytes });
-        }
-        self.0.answered.fetch_add(usize::from(answer.status == 200), Relaxed);
-        self.0.honest.fetch_add(usize::from(answer.honest && answer.status == 200), Relaxed);
-        self.0.refused.fetch_add(usize::from(answer.status == 401), Relaxed);
-        let mut headers = http::HeaderMap::new();
-        for (name, value) in answer.headers {
-            if let Ok(value) = http::HeaderValue::try_from(value) {
-                headers.append(name, value);
-            }
-        }
-        Ok(Response { status: answer.status, headers, body: Bytes::from(answer.body) })
-    }
-
-    async fn pause(&self, length: Duration) {
-        self.0.pass(length);
     }
 }

@@ -6,6 +6,13 @@ use std::time::Duration;
 
 use crate::model::{AlertState, Feed, HeldReason, Rule, Time, Transition};
 
+/// So many beginnings …
+const FLAPS: usize = 3;
+/// … within so long is flapping …
+const FLAPS_WITHIN: Duration = Duration::from_secs(3_600);
+/// … and is over when the condition has not held for this long.
+pub const FLAPPING_KEEPS: Duration = Duration::from_secs(1_800);
+
 /// What a rule says of a subject now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
@@ -35,6 +42,7 @@ pub struct Tell {
     /// Tells reminders of one episode apart.
     pub nth: i64,
     pub since: Time,
+    pub flapping: bool,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -46,6 +54,25 @@ pub struct Step {
     pub wake: Option<Time>,
 }
 
+/// Whether what an alert rests on was seen without a gap.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Evidence {
+    Steady,
+    /// Not seen for longer than the tolerance.
+    Stale(Feed),
+    /// Seen again at this time, after a gap beyond the tolerance.
+    Resumed(Time),
+}
+
+/// All that decides what one verdict does to one alert.
+pub struct Case<'a> {
+    pub rule: &'a Rule,
+    pub now: Time,
+    pub evidence: Evidence,
+    /// Why people must not hear of a transition now, if so.
+    pub hush: &'a dyn Fn(Transition) -> Option<HeldReason>,
+}
+
 impl Step {
     fn stay(held: HeldReason) -> Self {
         Self { next: Move::Stay, tell: None, held: Some(held), wake: None }
@@ -55,6 +82,10 @@ impl Step {
         Self { next: Move::To(state), tell: None, held: None, wake: None }
     }
 
+    fn forget() -> Self {
+        Self { next: Move::Forget, tell: None, held: None, wake: None }
+    }
+
     fn held(mut self, reason: HeldReason, wake: Option<Time>) -> Self {
         self.held = Some(reason);
         self.wake = wake;
@@ -62,7 +93,7 @@ impl Step {
     }
 
     fn telling(mut self, transition: Transition, nth: i64, since: Time) -> Self {
-        self.tell = Some(Tell { transition, nth, since });
+        self.tell = Some(Tell { transition, nth, since, flapping: false });
         self
     }
 
@@ -73,9 +104,9 @@ impl Step {
 }
 
 /// One verdict's effect on one alert.
-pub fn advance(rule: &Rule, state: Option<&AlertState>, verdict: Verdict, now: Time) -> Step {
-    let righted = state.map(|state| not_ahead(state, now));
-    let mut step = judge(rule, righted.as_ref(), verdict, now);
+pub fn advance(case: &Case<'_>, state: Option<&AlertState>, verdict: Verdict) -> Step {
+    let righted = state.map(|state| not_ahead(state, case.now));
+    let mut step = judge(case, righted.as_ref(), verdict);
     if step.next == Move::Stay
         && let Some(righted) = righted
         && Some(&righted) != state
@@ -85,127 +116,237 @@ pub fn advance(rule: &Rule, state: Option<&AlertState>, verdict: Verdict, now: T
     step
 }
 
-fn judge(rule: &Rule, state: Option<&AlertState>, verdict: Verdict, now: Time) -> Step {
-    match (verdict, state) {
-        (Verdict::Event, Some(AlertState::Told { .. })) | (Verdict::Past, _) => {
+fn judge(case: &Case<'_>, state: Option<&AlertState>, verdict: Verdict) -> Step {
+    let firing = state.and_then(Firing::of);
+    match (verdict, state, firing) {
+        (Verdict::Event, Some(AlertState::Told { .. }), _) | (Verdict::Past, _, _) => {
             Step::stay(HeldReason::PastEvent)
         }
-        (Verdict::Event, _) => tell_event(now),
-        (Verdict::Unknown(_), Some(&AlertState::Firing { since, told, cleared })) => {
-            stay_firing(rule, Firing { since, told, cleared }, cleared, now)
+        (Verdict::Event, _, _) => case.tell_event(),
+        (Verdict::Unknown(_), _, Some(firing)) => {
+            let cleared = firing.cleared;
+            case.stay_firing(firing, cleared)
         }
-        (Verdict::Unknown(feed), _) => Step::stay(HeldReason::Unknown { feed }),
-        (Verdict::Met | Verdict::Kept, Some(&AlertState::Firing { since, told, cleared })) => {
-            stay_firing(rule, Firing { since, told, cleared }, None, now)
+        (Verdict::Unknown(feed), _, None) => Step::stay(HeldReason::Unknown { feed }),
+        (Verdict::Met | Verdict::Kept, _, Some(firing)) => case.stay_firing(firing, None),
+        (Verdict::Met | Verdict::Kept, Some(AlertState::Pending { since, fired }), None) => {
+            case.ripen(*since, fired)
         }
-        (Verdict::Met | Verdict::Kept, Some(&AlertState::Pending { since })) => ripen(rule, since, now),
-        (Verdict::Met | Verdict::Kept, _) => begin(rule, now),
-        (Verdict::NotMet, Some(&AlertState::Firing { since, told, cleared })) => {
-            cease(rule, Firing { since, told, cleared }, now)
+        (Verdict::Met | Verdict::Kept, _, None) => case.begin(fired(state)),
+        (Verdict::NotMet, _, Some(firing)) => case.cease(firing),
+        (Verdict::NotMet, Some(AlertState::Pending { fired, .. }), None) => {
+            // Nobody heard of it, so nothing happened.
+            case.rest(fired).held(HeldReason::NotMet, case.forgets(fired))
         }
-        (Verdict::NotMet, Some(&AlertState::Pending { .. })) => never_fired(),
-        (Verdict::NotMet, _) => Step::stay(HeldReason::NotMet),
+        (Verdict::NotMet, Some(AlertState::Quiet { fired }), None) => match case.forgets(fired) {
+            Some(wake) => Step::stay(HeldReason::NotMet).waking(Some(wake)),
+            None => Step::forget().held(HeldReason::NotMet, None),
+        },
+        (Verdict::NotMet, _, None) => Step::stay(HeldReason::NotMet),
     }
 }
 
 /// A clock that was ahead and was set right must not hold an alert back until the wrong time comes (FAULTS 44).
 fn not_ahead(state: &AlertState, now: Time) -> AlertState {
-    match *state {
-        AlertState::Pending { since } => AlertState::Pending { since: since.min(now) },
-        AlertState::Firing { since, told, cleared } => AlertState::Firing {
-            since,
-            told: told.min(now),
+    let past = |fired: &[Time]| fired.iter().map(|at| (*at).min(now)).collect();
+    match state {
+        AlertState::Pending { since, fired } => {
+            AlertState::Pending { since: (*since).min(now), fired: past(fired) }
+        }
+        AlertState::Firing { since, told, cleared, fired } => AlertState::Firing {
+            since: *since,
+            told: told.map(|told| told.min(now)),
             cleared: cleared.map(|cleared| cleared.min(now)),
+            fired: past(fired),
         },
-        AlertState::Told { at } => AlertState::Told { at },
+        AlertState::Told { at } => AlertState::Told { at: *at },
+        AlertState::Quiet { fired } => AlertState::Quiet { fired: past(fired) },
     }
 }
 
 /// The subject is gone from the account: what fired has ceased, what was told needs no memory any more.
 pub fn retire(state: &AlertState) -> Step {
-    match *state {
-        AlertState::Firing { since, .. } => resolve(since),
-        AlertState::Pending { .. } | AlertState::Told { .. } => never_fired(),
+    match state {
+        AlertState::Firing { since, told: Some(_), .. } => {
+            Step::forget().telling(Transition::Resolved, 0, *since)
+        }
+        AlertState::Firing { .. }
+        | AlertState::Pending { .. }
+        | AlertState::Told { .. }
+        | AlertState::Quiet { .. } => Step::forget().held(HeldReason::NotMet, None),
     }
 }
 
 /// The data of `AlertState::Firing`.
-#[derive(Clone, Copy)]
+#[derive(Clone, PartialEq, Eq)]
 struct Firing {
     since: Time,
-    told: Time,
+    told: Option<Time>,
     cleared: Option<Time>,
+    fired: Vec<Time>,
 }
 
 impl Firing {
+    fn of(state: &AlertState) -> Option<Self> {
+        match state {
+            AlertState::Firing { since, told, cleared, fired } => {
+                Some(Self { since: *since, told: *told, cleared: *cleared, fired: fired.clone() })
+            }
+            AlertState::Pending { .. } | AlertState::Told { .. } | AlertState::Quiet { .. } => None,
+        }
+    }
+
     fn state(self) -> AlertState {
-        AlertState::Firing { since: self.since, told: self.told, cleared: self.cleared }
+        let Self { since, told, cleared, fired } = self;
+        AlertState::Firing { since, told, cleared, fired }
     }
 }
 
-fn begin(rule: &Rule, now: Time) -> Step {
-    if rule.for_.is_zero() {
-        return fire(rule, now, now);
+impl Case<'_> {
+    fn begin(&self, fired: &[Time]) -> Step {
+        if self.rule.for_.is_zero() {
+            return self.fire(self.now, fired);
+        }
+        let until = self.now.plus(self.rule.for_);
+        let state = AlertState::Pending { since: self.now, fired: fired.to_vec() };
+        Step::to(state).held(HeldReason::Pending { until }, Some(until))
     }
-    let until = now.plus(rule.for_);
-    Step::to(AlertState::Pending { since: now }).held(HeldReason::Pending { until }, Some(until))
-}
 
-fn ripen(rule: &Rule, since: Time, now: Time) -> Step {
-    let until = since.plus(rule.for_);
-    if now >= until {
-        return fire(rule, since, now);
+    /// `for` must be filled by evidence: what was not seen for too long may have ceased meanwhile (FAULTS 50).
+    fn ripen(&self, since: Time, fired: &[Time]) -> Step {
+        match self.evidence {
+            Evidence::Stale(feed) => return Step::stay(HeldReason::Unknown { feed }),
+            Evidence::Resumed(at) if since < at => return self.begin(fired),
+            Evidence::Resumed(_) | Evidence::Steady => {}
+        }
+        let until = since.plus(self.rule.for_);
+        if self.now >= until {
+            return self.fire(since, fired);
+        }
+        Step::stay(HeldReason::Pending { until }).waking(Some(until))
     }
-    Step::stay(HeldReason::Pending { until }).waking(Some(until))
-}
 
-fn fire(rule: &Rule, since: Time, now: Time) -> Step {
-    Step::to(AlertState::Firing { since, told: now, cleared: None })
-        .telling(Transition::Firing, 0, since)
-        .waking(rule.repeat_interval.map(|repeat| now.plus(repeat)))
-}
+    fn fire(&self, since: Time, fired: &[Time]) -> Step {
+        let firing = Firing { since, told: None, cleared: None, fired: began(fired, self.now) };
+        match (self.hush)(Transition::Firing) {
+            Some(reason) => Step::to(firing.state()).held(reason, None),
+            None => self.tell_firing(firing),
+        }
+    }
 
-/// Still firing: reminds when `repeat_interval` has passed since people were last told.
-fn stay_firing(rule: &Rule, firing: Firing, cleared: Option<Time>, now: Time) -> Step {
-    let next = rule.repeat_interval.map(|repeat| firing.told.plus(repeat));
-    if let (Some(repeat), Some(due)) = (rule.repeat_interval, next)
-        && now >= due
-    {
+    fn tell_firing(&self, firing: Firing) -> Step {
+        let (since, flapping) = (firing.since, flaps(&firing.fired, self.now));
+        let mut step = Step::to(Firing { told: Some(self.now), ..firing }.state())
+            .telling(Transition::Firing, 0, since)
+            .waking(self.rule.repeat_interval.map(|repeat| self.now.plus(repeat)));
+        step.tell.iter_mut().for_each(|tell| tell.flapping = flapping);
+        step
+    }
+
+    /// Still firing: told now if it could not be before, and again when `repeat_interval` has passed since.
+    fn stay_firing(&self, before: Firing, cleared: Option<Time>) -> Step {
+        let mut firing = Firing { cleared, ..before.clone() };
+        if before.cleared.is_some_and(|at| cleared.is_none() && flaps(&before.fired, at)) {
+            firing.fired = began(&before.fired, self.now);
+        }
+        let Some(told) = firing.told else {
+            return match (self.hush)(Transition::Firing) {
+                Some(reason) => settled(&before, firing, reason, None),
+                None => self.tell_firing(firing),
+            };
+        };
+        let next = self.rule.repeat_interval.map(|repeat| told.plus(repeat));
+        let Some(repeat) = self.rule.repeat_interval.filter(|repeat| self.now >= told.plus(*repeat)) else {
+            return settled(&before, firing, HeldReason::AlreadyTold { next }, next);
+        };
+        if let Some(reason) = (self.hush)(Transition::Reminder) {
+            return settled(&before, firing, reason, None);
+        }
         // By when people were told last: a changed `repeat_interval` never gives an id twice.
-        let nth = firing.told.millis();
-        return Step::to(Firing { told: now, cleared, ..firing }.state())
-            .telling(Transition::Reminder, nth, firing.since)
-            .waking(Some(now.plus(repeat)));
+        let nth = told.millis();
+        let (since, flapping) = (firing.since, flaps(&firing.fired, self.now));
+        let mut step = Step::to(Firing { told: Some(self.now), ..firing }.state())
+            .telling(Transition::Reminder, nth, since)
+            .waking(Some(self.now.plus(repeat)));
+        step.tell.iter_mut().for_each(|tell| tell.flapping = flapping);
+        step
     }
-    let held = HeldReason::AlreadyTold { next };
-    if cleared == firing.cleared {
-        return Step::stay(held).waking(next);
+
+    fn cease(&self, firing: Firing) -> Step {
+        let cleared = firing.cleared.unwrap_or(self.now);
+        let keep = match flaps(&firing.fired, cleared) {
+            true => self.rule.keep_firing_for.max(FLAPPING_KEEPS),
+            false => self.rule.keep_firing_for,
+        };
+        let until = cleared.plus(keep);
+        if self.now >= until {
+            let over = self.rest(&firing.fired);
+            return match firing.told {
+                // Also under a silence: it closes what people heard of.
+                Some(_) => {
+                    over.telling(Transition::Resolved, 0, firing.since).waking(self.forgets(&firing.fired))
+                }
+                None => over.held(HeldReason::NotMet, self.forgets(&firing.fired)),
+            };
+        }
+        let held = HeldReason::KeptFiring { until: Some(until) };
+        settled(&firing, Firing { cleared: Some(cleared), ..firing.clone() }, held, Some(until))
     }
-    Step::to(Firing { cleared, ..firing }.state()).held(held, next)
+
+    /// Inactive again; it is remembered as long as it may turn out to be flapping.
+    fn rest(&self, fired: &[Time]) -> Step {
+        match self.forgets(fired) {
+            Some(_) => Step::to(AlertState::Quiet { fired: fired.to_vec() }),
+            None => Step::forget(),
+        }
+    }
+
+    /// When an inactive alert needs no memory any more; `None`: now.
+    fn forgets(&self, fired: &[Time]) -> Option<Time> {
+        let until = fired.last()?.plus(FLAPS_WITHIN);
+        (self.now < until && self.now.plus(FLAPS_WITHIN) >= until).then_some(until)
+    }
+
+    fn tell_event(&self) -> Step {
+        let told = Step::to(AlertState::Told { at: self.now });
+        match (self.hush)(Transition::Event) {
+            None => told.telling(Transition::Event, 0, self.now),
+            Some(reason @ HeldReason::Inhibited { .. }) => Step::stay(reason),
+            Some(reason) => told.held(reason, None),
+        }
+    }
 }
 
-fn cease(rule: &Rule, firing: Firing, now: Time) -> Step {
-    let cleared = firing.cleared.unwrap_or(now);
-    let until = cleared.plus(rule.keep_firing_for);
-    if now >= until || rule.keep_firing_for == Duration::ZERO {
-        return resolve(firing.since);
+fn settled(before: &Firing, after: Firing, held: HeldReason, wake: Option<Time>) -> Step {
+    let step = if *before == after { Step::stay(held.clone()) } else { Step::to(after.state()) };
+    step.held(held, wake)
+}
+
+/// When it began to fire lately, so far.
+fn fired(state: Option<&AlertState>) -> &[Time] {
+    match state {
+        Some(
+            AlertState::Pending { fired, .. }
+            | AlertState::Firing { fired, .. }
+            | AlertState::Quiet { fired },
+        ) => fired,
+        Some(AlertState::Told { .. }) | None => &[],
     }
-    let held = HeldReason::KeptFiring { until: Some(until) };
-    if firing.cleared.is_some() {
-        return Step::stay(held).waking(Some(until));
+}
+
+/// With this beginning.
+fn began(fired: &[Time], now: Time) -> Vec<Time> {
+    let recent = fired.iter().copied().filter(|at| now.since(*at) <= FLAPS_WITHIN).chain([now]);
+    let recent: Vec<Time> = recent.collect();
+    recent.get(recent.len().saturating_sub(FLAPS)..).unwrap_or_default().to_vec()
+}
+
+/// The last beginnings came within an hour of each other, and the last of them was not long ago.
+fn flaps(fired: &[Time], at: Time) -> bool {
+    match fired {
+        [first, .., last] if fired.len() >= FLAPS => {
+            last.since(*first) <= FLAPS_WITHIN && at.since(*last) <= FLAPS_WITHIN
+        }
+        _ => false,
     }
-    Step::to(Firing { cleared: Some(cleared), ..firing }.state()).held(held, Some(until))
-}
-
-fn resolve(since: Time) -> Step {
-    Step { next: Move::Forget, tell: None, held: None, wake: None }.telling(Transition::Resolved, 0, since)
-}
-
-/// A pending alert whose condition has ceased: nobody heard of it, so nothing happened.
-fn never_fired() -> Step {
-    Step { next: Move::Forget, tell: None, held: Some(HeldReason::NotMet), wake: None }
-}
-
-fn tell_event(now: Time) -> Step {
-    Step::to(AlertState::Told { at: now }).telling(Transition::Event, 0, now)
 }

@@ -4,14 +4,22 @@
 //! model and nothing else of ours, so that live run, simulation and replay drive the same `step`.
 
 mod alert;
+mod evidence;
+mod group;
+mod hush;
+mod label;
 mod money;
 mod observe;
 mod rules;
+mod tell;
 mod words;
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use alert::Move;
+use alert::{Case, Move};
+use evidence::Polls;
+use group::Groups;
+use hush::Hush;
 pub use money::Money;
 pub use observe::{
     activity::{attend, fold_activity, restart_windows},
@@ -20,9 +28,11 @@ pub use observe::{
 
 use jiff::tz::TimeZone;
 
+use tell::{Teller, Urgent};
+
 use crate::model::{
-    AlertKey, AlertState, Decisions, EventId, Forecast, Glob, Held, Notice, Rule, Severity, Snapshot,
-    Subject, TeamId, Time, Transition, Wake,
+    AlertKey, AlertState, Decisions, Entry, Feed, Forecast, Glob, Group, GroupKey, Grouping, Held,
+    HeldReason, Rule, Severity, Snapshot, Subject, TeamId, Time, Transition, Wake,
 };
 
 /// Rules and what became of them so far. The state is rows keyed by (rule, subject); it is persisted by whoever commits the
@@ -36,6 +46,8 @@ pub struct Engine {
     /// Every team's outlook as of the last step.
     forecasts: BTreeMap<TeamId, Forecast>,
     state: BTreeMap<Arc<str>, BTreeMap<Subject, AlertState>>,
+    groups: Groups,
+    polls: Polls,
 }
 
 impl Engine {
@@ -49,7 +61,28 @@ impl Engine {
         for (key, alert) in state {
             by_rule.entry(key.rule).or_default().insert(key.subject, alert);
         }
-        Self { rules, watched, money, forecasts: BTreeMap::new(), state: by_rule }
+        Self {
+            rules,
+            watched,
+            money,
+            forecasts: BTreeMap::new(),
+            state: by_rule,
+            groups: Groups::default(),
+            polls: Polls::default(),
+        }
+    }
+
+    /// A restart: what waited to be told, and when each feed was last usable before.
+    #[must_use]
+    pub fn resume(mut self, groups: BTreeMap<GroupKey, Group>, polls: BTreeMap<Feed, Time>) -> Self {
+        self.groups = Groups::new(groups);
+        self.polls = Polls::new(polls);
+        self
+    }
+
+    /// `[notify] group_…`; what waits already goes out when it was to.
+    pub fn regroup(&mut self, grouping: Grouping) {
+        self.groups.regroup(grouping);
     }
 
     /// A reload: new rules over the state that is. Alerts of rules that are gone leave at the next step.
@@ -87,73 +120,109 @@ impl Engine {
 
     /// Decides what to tell now. Stepping again on the same snapshot and time decides nothing new.
     pub fn step(&mut self, snapshot: &Snapshot, now: Time) -> Decisions {
-        let booked = self.money.step(snapshot, now);
-        self.forecasts = booked.forecasts;
-        let mut decisions =
-            Decisions { lines: booked.lines, charges: booked.charges, ..Decisions::default() };
-        let rules = std::mem::take(&mut self.rules);
-        self.drop_rules_that_are_gone(&rules, &mut decisions);
-        for rule in &rules {
-            self.step_rule(rule, snapshot, now, &mut decisions);
-        }
-        self.rules = rules;
-        decisions
+        self.run(snapshot, now, None)
     }
 
     /// Why every rule and subject that tells nothing now tells nothing; changes nothing.
     pub fn held(&self, snapshot: &Snapshot, now: Time) -> Vec<Held> {
         let mut held = Vec::new();
-        let ground = rules::Ground { snapshot, watched: &self.watched, forecasts: &self.forecasts, now };
-        for rule in &self.rules {
-            let states = self.state.get(&rule.name);
-            rules::judge(rule, &ground, &mut |subject, judgement| {
-                let step = judged(rule, states.and_then(|states| states.get(&subject)), judgement, now);
-                held.extend(step.held.map(|reason| Held { rule: rule.name.clone(), subject, reason }));
-            });
-        }
+        drop(self.clone().run(snapshot, now, Some(&mut held)));
         held
     }
 
-    fn step_rule(&mut self, rule: &Rule, snapshot: &Snapshot, now: Time, decisions: &mut Decisions) {
+    fn run(&mut self, snapshot: &Snapshot, now: Time, held: Option<&mut Vec<Held>>) -> Decisions {
+        let booked = self.money.step(snapshot, now);
+        let mut decisions =
+            Decisions { lines: booked.lines, charges: booked.charges, ..Decisions::default() };
+        self.polls.look(snapshot);
+        let rules = std::mem::take(&mut self.rules);
+        self.drop_rules_that_are_gone(&rules, &mut decisions);
+        let watched = std::mem::take(&mut self.watched);
+        let ground = rules::Ground { snapshot, watched: &watched, forecasts: &booked.forecasts, now };
+        let mut turn =
+            Turn { ground: &ground, hush: Hush::new(snapshot, now), urgent: Vec::new(), held, decisions };
+        for stray in self.groups.strays(&rules) {
+            if let Some(rule) = rules.iter().find(|rule| rule.name == stray.key.rule) {
+                self.route(rule, Entry { at: now, ..stray }, &mut turn);
+            }
+        }
+        // What inhibits is judged first: what it holds back depends on what holds now.
+        let (first, then): (Vec<&Rule>, Vec<&Rule>) = rules.iter().partition(|rule| hush::inhibits(rule));
+        for rule in first {
+            self.step_rule(rule, &mut turn);
+        }
+        turn.hush.inhibit(&rules, &self.state);
+        for rule in then {
+            self.step_rule(rule, &mut turn);
+        }
+        self.flush(&rules, &mut turn);
+        let decisions = turn.decisions;
+        self.forecasts = booked.forecasts;
+        self.watched = watched;
+        self.rules = rules;
+        decisions
+    }
+
+    fn step_rule(&mut self, rule: &Rule, turn: &mut Turn<'_>) {
+        let rules::Ground { snapshot, now, .. } = *turn.ground;
         let states = self.state.entry(rule.name.clone()).or_default();
-        let ground = rules::Ground { snapshot, watched: &self.watched, forecasts: &self.forecasts, now };
+        let evidence = self.polls.of(&rule.kind, snapshot, now);
         let mut moves = Vec::new();
         let mut met_again = 0_usize;
-        rules::judge(rule, &ground, &mut |subject, judgement| {
+        rules::judge(rule, turn.ground, &mut |subject, judgement| {
             let state = states.get(&subject);
             met_again += usize::from(state.is_some());
-            wake_at(decisions, judgement.looks_again(), now, "a threshold in time");
-            let step = judged(rule, state, judgement, now);
-            wake_at(decisions, step.wake, now, "an alert's own time");
-            if step.next != Move::Stay || step.tell.is_some() {
+            let firing = state.is_some_and(AlertState::is_firing);
+            let hush = |transition: Transition| {
+                turn.hush.reason(rule, &subject, transition, (snapshot, &self.polls, now))
+            };
+            let case = Case { rule, now, evidence, hush: &hush };
+            let step = alert::advance(&case, state, judgement.verdict(firing));
+            wake_at(&mut turn.decisions, judgement.looks_again(), now, "a threshold in time");
+            wake_at(&mut turn.decisions, step.wake, now, "an alert's own time");
+            if step.next != Move::Stay || step.tell.is_some() || turn.held.is_some() {
                 moves.push((subject, step));
             }
         });
         // A subject that nobody judges any more is gone: what fired for it has ceased, what it was told is forgotten.
         if met_again < states.len() {
             let mut gone: BTreeMap<&Subject, &AlertState> = states.iter().collect();
-            rules::judge(rule, &ground, &mut |subject, _| {
+            rules::judge(rule, turn.ground, &mut |subject, _| {
                 gone.remove(&subject);
             });
             moves.extend(gone.into_iter().map(|(subject, state)| (subject.clone(), alert::retire(state))));
         }
-        for (subject, step) in moves {
-            let key = AlertKey { rule: rule.name.clone(), subject: subject.clone() };
-            match step.next {
-                Move::Stay => {}
-                Move::To(state) => {
-                    states.insert(subject.clone(), state.clone());
-                    decisions.alerts.push((key, Some(state)));
-                }
-                Move::Forget => {
-                    states.remove(&subject);
-                    decisions.alerts.push((key, None));
-                }
-            }
-            if let Some(tell) = step.tell {
-                decisions.notices.extend(notice(rule, subject, &tell, &ground));
-            }
+        let told = turn.enter(rule, states, moves);
+        for entry in told {
+            self.route(rule, entry, turn);
         }
+    }
+
+    fn route(&mut self, rule: &Rule, entry: Entry, turn: &mut Turn<'_>) {
+        let at_once = self.groups.route(rule, &entry, turn.ground.snapshot);
+        if !at_once.is_empty() {
+            turn.urgent.push((entry, at_once));
+        }
+    }
+
+    /// What is due goes out; what a silence or an inhibition overtook in its group stays there.
+    fn flush(&mut self, rules: &[Rule], turn: &mut Turn<'_>) {
+        let rules::Ground { snapshot, now, .. } = *turn.ground;
+        let (hush, polls) = (&turn.hush, &self.polls);
+        let mut held = Vec::new();
+        let flushed = self.groups.flush(now, &mut |entry| {
+            let rule = rules.iter().find(|rule| rule.name == entry.key.rule)?;
+            let reason = hush.reason(rule, &entry.key.subject, entry.transition, (snapshot, polls, now))?;
+            held.push((entry.key.clone(), reason.clone()));
+            Some(reason)
+        });
+        for (key, reason) in held {
+            turn.hold(&key, reason);
+        }
+        turn.decisions.notices = Teller { rules, ground: turn.ground }.notices(&turn.urgent, &flushed);
+        turn.decisions.groups = self.groups.changes(now);
+        wake_at(&mut turn.decisions, self.groups.next(now), now, "a group's flush");
+        wake_at(&mut turn.decisions, turn.hush.ends(), now, "the end of a silence");
     }
 
     fn drop_rules_that_are_gone(&mut self, rules: &[Rule], decisions: &mut Decisions) {
@@ -167,9 +236,54 @@ impl Engine {
     }
 }
 
-fn judged(rule: &Rule, state: Option<&AlertState>, judgement: rules::Judgement, now: Time) -> alert::Step {
-    let firing = state.is_some_and(AlertState::is_firing);
-    alert::advance(rule, state, judgement.verdict(firing), now)
+/// One step under way.
+struct Turn<'a> {
+    ground: &'a rules::Ground<'a>,
+    hush: Hush,
+    urgent: Urgent,
+    /// Why nothing is told; filled only when somebody asks.
+    held: Option<&'a mut Vec<Held>>,
+    decisions: Decisions,
+}
+
+impl Turn<'_> {
+    fn hold(&mut self, key: &AlertKey, reason: HeldReason) {
+        if let Some(held) = &mut self.held {
+            held.push(Held { rule: key.rule.clone(), subject: key.subject.clone(), reason });
+        }
+    }
+
+    /// Enters what became of each alert; gives what is to be told.
+    fn enter(
+        &mut self,
+        rule: &Rule,
+        states: &mut BTreeMap<Subject, AlertState>,
+        moves: Vec<(Subject, alert::Step)>,
+    ) -> Vec<Entry> {
+        let now = self.ground.now;
+        let mut told = Vec::new();
+        for (subject, step) in moves {
+            let key = AlertKey { rule: rule.name.clone(), subject };
+            match step.next {
+                Move::Stay => {}
+                Move::To(state) => {
+                    states.insert(key.subject.clone(), state.clone());
+                    self.decisions.alerts.push((key.clone(), Some(state)));
+                }
+                Move::Forget => {
+                    states.remove(&key.subject);
+                    self.decisions.alerts.push((key.clone(), None));
+                }
+            }
+            if let Some(reason) = step.held {
+                self.hold(&key, reason);
+            }
+            if let Some(alert::Tell { transition, nth, since, flapping }) = step.tell {
+                told.push(Entry { key, transition, since, nth, at: now, due: now, flapping });
+            }
+        }
+        told
+    }
 }
 
 fn wake_at(decisions: &mut Decisions, at: Option<Time>, now: Time, why: &'static str) {
@@ -179,38 +293,6 @@ fn wake_at(decisions: &mut Decisions, at: Option<Time>, now: Time, why: &'static
     {
         decisions.wake = Some(Wake { at, why });
     }
-}
-
-/// `None` when nobody who is routed wants to hear of this transition.
-fn notice(rule: &Rule, subject: Subject, tell: &alert::Tell, ground: &rules::Ground<'_>) -> Option<Notice> {
-    let rules::Ground { snapshot, forecasts, now, .. } = *ground;
-    let wanted = |send_resolved: bool| send_resolved || tell.transition != Transition::Resolved;
-    let receivers: Vec<Arc<str>> = rule
-        .receivers
-        .iter()
-        .filter(|route| wanted(route.send_resolved))
-        .map(|r| r.receiver.clone())
-        .collect();
-    if receivers.is_empty() {
-        return None;
-    }
-    let telling = words::Telling { rule, subject: &subject, snapshot, forecasts, now };
-    let words = words::compose(&telling, tell.transition, tell.since);
-    let key = AlertKey { rule: rule.name.clone(), subject };
-    Some(Notice {
-        id: EventId::derive(&key, tell.since, tell.transition, tell.nth),
-        key,
-        kind: rule.kind.as_str().into(),
-        transition: tell.transition,
-        severity: rule.severity,
-        title: words.title,
-        reason: words.reason,
-        advice: words.advice,
-        details: words.details,
-        since: tell.since,
-        at: now,
-        receivers,
-    })
 }
 
 #[cfg(test)]

@@ -76,6 +76,10 @@ pub fn changes(before: &Snapshot, after: &Snapshot) -> Vec<Change> {
     if !Arc::ptr_eq(&before.offers, &after.offers) && before.offers != after.offers {
         rows.push(Change::Offers(after.offers.clone()));
     }
+    let silences = differing(&before.silences, &after.silences);
+    rows.extend(silences.map(|silence| Change::Silence(silence.id.clone(), Some(silence.clone()))));
+    let gone = before.silences.keys().filter(|id| !after.silences.contains_key(*id));
+    rows.extend(gone.map(|id| Change::Silence(id.clone(), None)));
     if before.account() != after.account() {
         rows.push(Change::Account(after.account()));
     }

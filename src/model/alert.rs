@@ -74,23 +74,44 @@ pub struct AlertKey {
     pub subject: Subject,
 }
 
+impl AlertKey {
+    /// Notices of one alert go out in order.
+    pub fn lane(&self) -> Arc<str> {
+        format!("{} {}", self.rule, self.subject).into()
+    }
+}
+
 /// The life of an alert. Absent from the engine's state means inactive. An episode is identified by when it began.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "state")]
 pub enum AlertState {
     /// The condition holds, `for` has not passed yet.
-    Pending { since: Time },
-    /// People were told. `cleared` is since when the condition has ceased (`keep_firing_for`).
-    Firing { since: Time, told: Time, cleared: Option<Time> },
+    Pending {
+        since: Time,
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        fired: Vec<Time>,
+    },
+    /// `told` is when it was last told or given to a group to tell; `None`: a silence or an inhibition keeps it from people.
+    /// `cleared` is since when the condition has ceased (`keep_firing_for`). `fired` is when it began to fire the last
+    /// times, this one included, as far as flapping is judged by it.
+    Firing {
+        since: Time,
+        told: Option<Time>,
+        cleared: Option<Time>,
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        fired: Vec<Time>,
+    },
     /// An event was told once; never repeated, never resolved.
     Told { at: Time },
+    /// Inactive, but it fired so lately that the next time may be flapping.
+    Quiet { fired: Vec<Time> },
 }
 
 impl AlertState {
     pub fn is_firing(&self) -> bool {
         match self {
             Self::Firing { .. } => true,
-            Self::Pending { .. } | Self::Told { .. } => false,
+            Self::Pending { .. } | Self::Told { .. } | Self::Quiet { .. } => false,
         }
     }
 }
@@ -105,6 +126,20 @@ impl EventId {
     pub fn derive(key: &AlertKey, since: Time, transition: Transition, nth: i64) -> Self {
         let text =
             format!("{}\0{}\0{}\0{}\0{nth}", key.rule, key.subject, since.millis(), transition.as_str());
+        Self::hashed(&text)
+    }
+
+    /// Of a notice that tells one receiver of several.
+    pub fn of_group<'a>(receiver: &str, members: impl Iterator<Item = &'a Self>) -> Self {
+        let mut text = receiver.to_owned();
+        for member in members {
+            text.push('\0');
+            text.push_str(member.as_str());
+        }
+        Self::hashed(&text)
+    }
+
+    fn hashed(text: &str) -> Self {
         let digest = Sha256::digest(text.as_bytes());
         let hex: String = digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
         Self(format!("evt_{hex}").into())
@@ -172,4 +207,24 @@ pub struct Notice {
     /// When this notice was decided.
     pub at: Time,
     pub receivers: Vec<Arc<str>>,
+    #[serde(default)]
+    pub together: Together,
+}
+
+/// What a notice has to do with other alerts. Empty for one that is told by itself and at once.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Together {
+    /// A group or digest: the alerts it tells of, each complete, none a group itself.
+    pub members: Vec<Notice>,
+    /// How many more it tells of without naming them.
+    pub more: u32,
+    /// What it must not overtake at a receiver, nor be overtaken by; empty: earlier notices of its own alert.
+    pub lanes: Vec<Arc<str>>,
+}
+
+impl Notice {
+    /// Every lane that it stands in. A notice never overtakes an earlier one of the same lane.
+    pub fn lanes(&self) -> Vec<Arc<str>> {
+        if self.together.lanes.is_empty() { vec![self.key.lane()] } else { self.together.lanes.clone() }
+    }
 }

@@ -4,7 +4,10 @@
 
 use std::sync::Arc;
 
-use super::{AlertKey, AlertState, Change, Charge, FailureKind, Feed, Line, Notice, Outcome, Subject, Time};
+use super::{
+    AlertKey, AlertState, Change, Charge, FailureKind, Feed, Group, GroupKey, Line, Notice, Outcome, Subject,
+    Time,
+};
 
 #[must_use = "decisions that are not committed are lost alerts"]
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -12,6 +15,8 @@ pub struct Decisions {
     pub notices: Vec<Notice>,
     /// States that changed; `None` removes the row.
     pub alerts: Vec<(AlertKey, Option<AlertState>)>,
+    /// Groups that changed; `None` removes the row.
+    pub groups: Vec<(GroupKey, Option<Group>)>,
     /// The ledger: lines that changed (`None` removes the row), and what they add to the rollups.
     pub lines: Vec<(Subject, Option<Line>)>,
     pub charges: Vec<Charge>,
@@ -47,6 +52,10 @@ pub enum HeldReason {
     PastEvent,
     /// What it needs to know is not known: the last state stays.
     Unknown { feed: Feed },
+    /// It fires or happened, and a person does not want to hear of it until then.
+    Silenced { id: Arc<str>, until: Time },
+    /// It fires, and is told when this rule has ceased: what it rests on is not seen now.
+    Inhibited { by: Arc<str> },
 }
 
 /// Everything one step commits, in one transaction.
@@ -57,6 +66,7 @@ pub struct StepRecord {
     pub changes: Vec<Change>,
     pub alerts: Vec<(AlertKey, Option<AlertState>)>,
     pub notices: Vec<Notice>,
+    pub groups: Vec<(GroupKey, Option<Group>)>,
     pub lines: Vec<(Subject, Option<Line>)>,
     pub charges: Vec<Charge>,
 }
@@ -67,6 +77,7 @@ impl StepRecord {
             && self.changes.is_empty()
             && self.alerts.is_empty()
             && self.notices.is_empty()
+            && self.groups.is_empty()
             && self.lines.is_empty()
             && self.charges.is_empty()
     }

@@ -6,6 +6,7 @@ pub mod activity;
 pub mod alert;
 pub mod decision;
 pub mod forecast;
+pub mod group;
 pub mod ledger;
 pub mod meter;
 pub mod money;
@@ -20,9 +21,10 @@ pub mod time;
 pub mod view;
 
 pub use activity::{ActivitySample, ActivitySource, Reading, SourceActivity, Unit};
-pub use alert::{AlertKey, AlertState, EventId, Notice, Severity, Subject, Transition};
+pub use alert::{AlertKey, AlertState, EventId, Notice, Severity, Subject, Together, Transition};
 pub use decision::{Decisions, Held, HeldReason, PollRow, StepRecord, Wake};
 pub use forecast::{Forecast, Spend};
+pub use group::{Entry, Group, GroupKey, Grouping, Label};
 pub use ledger::{Charge, ChargeKind, Line};
 pub use meter::{Meter, NoMeter};
 pub use money::Usd;
@@ -34,7 +36,7 @@ pub use resource::{
     VolumeId, VolumeStatus,
 };
 pub use rule::{Glob, MatchKey, Matcher, Period, Route, Rule, RuleKind};
-pub use silence::Silence;
+pub use silence::{Silence, SilenceError};
 pub use snapshot::{
     Account, Change, FeedHealth, Presence, Shrunk, Snapshot, Tracked, TrackedTeam, TrackedVolume,
 };

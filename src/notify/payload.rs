@@ -10,37 +10,47 @@ use crate::model::{DeploymentId, Notice, Severity, Subject, TeamId, Time, Transi
 /// Longest text of one field, in characters; the rest is cut so that a hostile name cannot swell a request.
 const FIELD_MAX: usize = 4_000;
 const DETAILS_MAX: usize = 200;
+const MEMBERS_MAX: usize = 20;
+const MEMBER_DETAILS_MAX: usize = 12;
 
-/// JSON, at most about 1 MB. Texts stand as they are, escaped by JSON: the reader is a program.
+/// JSON, at most about 2 MB. Texts stand as they are, escaped by JSON: the reader is a program.
 pub(super) fn standard(notice: &Notice) -> Result<Vec<u8>, serde_json::Error> {
-    serde_json::to_vec(&Body {
-        kind: match notice.transition {
-            Transition::Firing => "alert.firing",
-            Transition::Reminder => "alert.reminder",
-            Transition::Resolved => "alert.resolved",
-            Transition::Event => "alert.event",
-            Transition::Test => "test",
-        },
-        timestamp: notice.at.to_string(),
-        data: Data {
-            id: notice.id.as_str(),
-            rule: clip(&notice.key.rule, FIELD_MAX),
-            kind: clip(&notice.kind, FIELD_MAX),
-            severity: notice.severity,
-            state: state(notice.transition),
-            subject: about(&notice.key.subject),
-            title: clip(&notice.title, FIELD_MAX),
-            reason: clip(&notice.reason, FIELD_MAX),
-            advice: clip(&notice.advice, FIELD_MAX),
-            since: notice.since.to_string(),
-            details: notice
-                .details
-                .iter()
-                .take(DETAILS_MAX)
-                .map(|(name, value)| Detail { name: clip(name, FIELD_MAX), value: clip(value, FIELD_MAX) })
-                .collect(),
-        },
-    })
+    let kind = if notice.together.members.is_empty() { kind(notice.transition) } else { "alert.group" };
+    serde_json::to_vec(&Body { kind, timestamp: notice.at.to_string(), data: data(notice, DETAILS_MAX) })
+}
+
+fn kind(transition: Transition) -> &'static str {
+    match transition {
+        Transition::Firing => "alert.firing",
+        Transition::Reminder => "alert.reminder",
+        Transition::Resolved => "alert.resolved",
+        Transition::Event => "alert.event",
+        Transition::Test => "test",
+    }
+}
+
+fn data(notice: &Notice, details_max: usize) -> Data<'_> {
+    let members = notice.together.members.iter().take(MEMBERS_MAX);
+    Data {
+        id: notice.id.as_str(),
+        rule: clip(&notice.key.rule, FIELD_MAX),
+        kind: clip(&notice.kind, FIELD_MAX),
+        severity: notice.severity,
+        state: state(notice.transition),
+        subject: about(&notice.key.subject),
+        title: clip(&notice.title, FIELD_MAX),
+        reason: clip(&notice.reason, FIELD_MAX),
+        advice: clip(&notice.advice, FIELD_MAX),
+        since: notice.since.to_string(),
+        details: notice
+            .details
+            .iter()
+            .take(details_max)
+            .map(|(name, value)| Detail { name: clip(name, FIELD_MAX), value: clip(value, FIELD_MAX) })
+            .collect(),
+        alerts: members.map(|member| data(member, MEMBER_DETAILS_MAX)).collect(),
+        more: notice.together.more,
+    }
 }
 
 #[derive(Serialize)]
@@ -65,6 +75,12 @@ struct Data<'a> {
     since: String,
     /// A list and not an object: its order is meant for people.
     details: Vec<Detail<'a>>,
+    /// Of a group or digest: each alert, as it would stand here alone.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    alerts: Vec<Self>,
+    /// How many more a digest counts without naming them.
+    #[serde(skip_serializing_if = "is_zero")]
+    more: u32,
 }
 
 #[derive(Serialize)]
@@ -80,6 +96,10 @@ struct About<'a> {
     id: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     created_at: Option<String>,
+}
+
+fn is_zero(count: &u32) -> bool {
+    *count == 0
 }
 
 fn state(transition: Transition) -> &'static str {

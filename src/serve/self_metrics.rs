@@ -325,7 +325,12 @@ mod tests {
     fn alerts_and_the_outbox_are_as_the_view_has_them() {
         let metrics = SelfMetrics::new().unwrap();
         let mut view = View::default();
-        let firing = AlertState::Firing { since: Time::EPOCH, told: Time::EPOCH, cleared: None };
+        let firing = AlertState::Firing {
+            since: Time::EPOCH,
+            told: Some(Time::EPOCH),
+            cleared: None,
+            fired: Vec::new(),
+        };
         let told = AlertState::Told { at: Time::EPOCH };
         for (subject, state) in [("a", firing.clone()), ("b", firing), ("c", told)]
             .map(|(id, s)| (crate::model::TeamId::new(id), s))

@@ -14,7 +14,8 @@ use super::{
     series::Known,
 };
 use crate::model::{
-    AlertKey, AlertState, Line, OutboxDepth, OutboxRow, Receipt, Snapshot, StepRecord, Subject, Time,
+    AlertKey, AlertState, Feed, Group, GroupKey, Line, OutboxDepth, OutboxRow, Receipt, Snapshot, StepRecord,
+    Subject, Time,
 };
 
 /// What the last commit left. `feeds`, `skew_ms` and `config_error` of the snapshot belong to the running process: empty.
@@ -24,6 +25,10 @@ pub struct Recovered {
     pub alerts: BTreeMap<AlertKey, AlertState>,
     /// The ledger's lines.
     pub lines: BTreeMap<Subject, Line>,
+    /// What waits to be told together.
+    pub groups: BTreeMap<GroupKey, Group>,
+    /// The last poll of each vital feed that was not a failed one.
+    pub polls: BTreeMap<Feed, Time>,
 }
 
 #[derive(Debug)]
@@ -49,8 +54,7 @@ impl Db {
         // We hold the lock: whoever claimed these is dead (FAULTS 59).
         db.write(|conn| outbox::release(conn, None)).map_err(failed)?;
         let known = recall::known(&db.conn, AsOf::Now).map_err(failed)?;
-        let alerts = recall::alerts(&db.conn).map_err(failed)?;
-        let recovered = Recovered { snapshot: known.snapshot(), alerts, lines: BTreeMap::new() };
+        let recovered = recall::recovered(&db.conn, &known).map_err(failed)?;
         db.known = Some(known);
         Ok((db, recovered))
     }
@@ -77,6 +81,9 @@ impl Db {
             for (key, state) in &record.alerts {
                 write_alert(conn, key, state.as_ref())?;
             }
+            for (key, group) in &record.groups {
+                write_group(conn, key, group.as_ref())?;
+            }
             record.notices.iter().try_for_each(|notice| outbox::enqueue(conn, notice, record.at))
         })?;
         self.known = Some(known);
@@ -85,10 +92,7 @@ impl Db {
 
     /// As `open` returns it, read from the rows alone.
     pub fn recover(&self) -> Result<Recovered, StoreError> {
-        self.read(|conn| {
-            let snapshot = recall::known(conn, AsOf::Now)?.snapshot();
-            Ok(Recovered { snapshot, alerts: recall::alerts(conn)?, lines: BTreeMap::new() })
-        })
+        self.read(|conn| recall::recovered(conn, &recall::known(conn, AsOf::Now)?))
     }
 
     /// What was true at a time: at the end of the last step, in the order of writing, that is not after it.
@@ -118,8 +122,10 @@ impl Db {
         now: Time,
     ) -> Result<Option<Arc<str>>, StoreError> {
         self.write(|conn| {
+            // Before it ends, which takes it out of its lanes.
+            let heir = outbox::hand_on(conn, seq, heirs, now)?;
             outbox::settle(conn, seq, &Receipt::Dead { why: why.clone() }, now)?;
-            outbox::hand_on(conn, seq, heirs, now)
+            Ok(heir)
         })
     }
 
@@ -196,6 +202,23 @@ fn write_alert(conn: &Connection, key: &AlertKey, state: Option<&AlertState>) ->
             let text = serde_json::to_string(state).map_err(|error| StoreError::Sqlite(error.to_string()))?;
             conn.prepare_cached("INSERT OR REPLACE INTO alert (rule, subject, state) VALUES (?1, ?2, ?3)")?
                 .execute(params![key.rule, subject, text])?;
+        }
+    }
+    Ok(())
+}
+
+fn write_group(conn: &Connection, key: &GroupKey, group: Option<&Group>) -> Result<(), StoreError> {
+    match group {
+        None => {
+            conn.prepare_cached("DELETE FROM waiting WHERE receiver = ?1 AND labels = ?2")?
+                .execute(params![key.receiver, key.labels])?;
+        }
+        Some(group) => {
+            let text = serde_json::to_string(group).map_err(|error| StoreError::Sqlite(error.to_string()))?;
+            conn.prepare_cached(
+                "INSERT OR REPLACE INTO waiting (receiver, labels, body) VALUES (?1, ?2, ?3)",
+            )?
+            .execute(params![key.receiver, key.labels, text])?;
         }
     }
     Ok(())

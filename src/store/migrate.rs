@@ -14,7 +14,8 @@ use rusqlite::{Connection, TransactionBehavior};
 use super::{OpenError, lock::beside};
 
 /// In order; migration N brings `user_version` from N to N + 1.
-pub const MIGRATIONS: &[&str] = &[include_str!("schema/0001_first.sql")];
+pub const MIGRATIONS: &[&str] =
+    &[include_str!("schema/0001_first.sql"), include_str!("schema/0002_groups.sql")];
 
 /// As the first migration sets it: "SPWK".
 pub const APPLICATION_ID: i32 = 0x5350_574b;
@@ -96,6 +97,31 @@ mod tests {
 
         migrate(&mut conn, Some(&path), &[ONE, "UPDATE a SET x = 9;"]).unwrap();
         assert_eq!((version_of(&conn).unwrap(), x(&conn)), (2, 9), "the next start goes on");
+    }
+
+    #[test]
+    fn fault_37_what_waited_under_the_first_schema_still_waits_in_its_lane() {
+        let mut conn = Connection::open_in_memory().unwrap();
+        migrate(&mut conn, None, MIGRATIONS.get(..1).unwrap()).unwrap();
+        conn.execute_batch(
+            "INSERT INTO notice VALUES (1, 'evt_1', 0, '{}');
+             INSERT INTO outbox (seq, notice, receiver, lane, state, attempts, created_at, next_at)
+               VALUES (5, 1, 'ops', 'low-balance team/t1', 0, 0, 0, 0), (6, 1, 'chat', 'low-balance team/t1', 2, 1, 0, 0);",
+        )
+        .unwrap();
+        migrate(&mut conn, None, MIGRATIONS).unwrap();
+        let lanes: Vec<(String, String, i64)> = conn
+            .prepare("SELECT receiver, lane, outbox FROM lane")
+            .unwrap()
+            .query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
+            .unwrap()
+            .collect::<Result<_, _>>()
+            .unwrap();
+        assert_eq!(
+            lanes,
+            [("ops".to_owned(), "low-balance team/t1".to_owned(), 5)],
+            "what was sent is in no lane"
+        );
     }
 
     #[test]

@@ -22,23 +22,31 @@ const PRUNED_AT_ONCE: i64 = 500;
 /// Longer than any retry waits. What is due later than that was entered while the clock was ahead, and is due now.
 const RETRY_MAX: Duration = Duration::from_secs(13 * 3_600);
 
-/// One row per receiver. An event that was committed before is left as it is: stepping again tells nobody twice.
+/// One row per receiver. What was committed before is left as it is: stepping again tells nobody twice, and a receiver
+/// whose group comes later gets the event that others had.
 pub fn enqueue(conn: &Connection, notice: &Notice, at: Time) -> Result<(), StoreError> {
     let body = serde_json::to_string(notice).map_err(|error| StoreError::Sqlite(error.to_string()))?;
     let added = conn
         .prepare_cached("INSERT OR IGNORE INTO notice (event, at, body) VALUES (?1, ?2, ?3)")?
         .execute(params![notice.id.as_str(), at.millis(), body])?;
-    if added == 0 {
-        return Ok(());
-    }
-    let pk = conn.last_insert_rowid();
-    let lane = format!("{} {}", notice.key.rule, notice.key.subject);
+    let pk = match added {
+        0 => conn
+            .prepare_cached("SELECT pk FROM notice WHERE event = ?1")?
+            .query_row([notice.id.as_str()], |row| row.get(0))?,
+        _ => conn.last_insert_rowid(),
+    };
     let mut insert = conn.prepare_cached(
-        "INSERT OR IGNORE INTO outbox (notice, receiver, lane, state, attempts, created_at, next_at)
-         VALUES (?1, ?2, ?3, ?4, 0, ?5, ?5)",
+        "INSERT OR IGNORE INTO outbox (notice, receiver, state, attempts, created_at, next_at)
+         VALUES (?1, ?2, ?3, 0, ?4, ?4)",
     )?;
+    let mut enter = conn.prepare_cached("INSERT OR IGNORE INTO lane VALUES (?1, ?2, ?3)")?;
     for receiver in &notice.receivers {
-        insert.execute(params![pk, receiver, lane, WAITING, at.millis()])?;
+        if insert.execute(params![pk, receiver, WAITING, at.millis()])? > 0 {
+            let seq = conn.last_insert_rowid();
+            for lane in notice.lanes() {
+                enter.execute(params![receiver, lane, seq])?;
+            }
+        }
     }
     Ok(())
 }
@@ -50,8 +58,8 @@ pub fn claim(conn: &Connection, receiver: &str, now: Time) -> Result<Option<Outb
          WHERE state = 0 AND seq = (
            SELECT seq FROM outbox AS o
            WHERE o.receiver = ?1 AND o.state < 2 AND o.state = 0 AND (o.next_at <= ?2 OR o.next_at > ?3)
-             AND NOT EXISTS (SELECT 1 FROM outbox AS e
-               WHERE e.receiver = o.receiver AND e.lane = o.lane AND e.seq < o.seq AND e.state < 2)
+             AND NOT EXISTS (SELECT 1 FROM lane AS l JOIN lane AS e
+               ON e.receiver = l.receiver AND e.lane = l.lane AND e.outbox < l.outbox WHERE l.outbox = o.seq)
            ORDER BY o.seq LIMIT 1)
          RETURNING seq, receiver, attempts, created_at, (SELECT body FROM notice WHERE pk = notice)",
     )?;
@@ -83,13 +91,16 @@ pub fn settle(conn: &Connection, seq: i64, receipt: &Receipt, now: Time) -> Resu
     if settled == 0 {
         return Err(StoreError::NotClaimed { seq });
     }
+    if ended_at.is_some() {
+        conn.prepare_cached("DELETE FROM lane WHERE outbox = ?1")?.execute([seq])?;
+    }
     let text = serde_json::to_string(receipt).map_err(|error| StoreError::Sqlite(error.to_string()))?;
     conn.prepare_cached("INSERT INTO attempt (outbox, at, receipt) VALUES (?1, ?2, ?3)")?
         .execute(params![seq, now.millis(), text])?;
     Ok(())
 }
 
-/// Puts the notice of a row into the lane of the first heir that never had it, unless one has it and has not failed. The last
+/// Puts the notice of a row into the lanes of the first heir that never had it, unless one has it and has not failed. The last
 /// heir is the last resort: that it has the notice tells nobody else.
 pub fn hand_on(
     conn: &Connection,
@@ -112,10 +123,12 @@ pub fn hand_on(
     }
     let Some(heir) = heir else { return Ok(None) };
     conn.prepare_cached(
-        "INSERT INTO outbox (notice, receiver, lane, state, attempts, created_at, next_at)
-         SELECT notice, ?2, lane, 0, 0, ?3, ?3 FROM outbox WHERE seq = ?1",
+        "INSERT INTO outbox (notice, receiver, state, attempts, created_at, next_at)
+         SELECT notice, ?2, 0, 0, ?3, ?3 FROM outbox WHERE seq = ?1",
     )?
     .execute(params![seq, heir, now.millis()])?;
+    conn.prepare_cached("INSERT OR IGNORE INTO lane SELECT ?2, lane, ?3 FROM lane WHERE outbox = ?1")?
+        .execute(params![seq, heir, conn.last_insert_rowid()])?;
     Ok(Some(heir.clone()))
 }
 
@@ -133,8 +146,8 @@ pub fn next_due(conn: &Connection, receiver: &str) -> Result<Option<Time>, Store
     let mut find = conn.prepare_cached(
         "SELECT min(o.next_at) FROM outbox AS o
          WHERE o.receiver = ?1 AND o.state < 2 AND o.state = 0
-           AND NOT EXISTS (SELECT 1 FROM outbox AS e
-             WHERE e.receiver = o.receiver AND e.lane = o.lane AND e.seq < o.seq AND e.state < 2)",
+           AND NOT EXISTS (SELECT 1 FROM lane AS l JOIN lane AS e
+             ON e.receiver = l.receiver AND e.lane = l.lane AND e.outbox < l.outbox WHERE l.outbox = o.seq)",
     )?;
     let due: Option<i64> = find.query_row([receiver], |row| row.get(0))?;
     Ok(due.map(Time::from_millis))

@@ -53,10 +53,7 @@ impl Reader {
 
     /// What the last commit left.
     pub fn current(&mut self) -> Result<Recovered, StoreError> {
-        self.read(|conn| {
-            let snapshot = recall::known(conn, AsOf::Now)?.snapshot();
-            Ok(Recovered { snapshot, alerts: recall::alerts(conn)?, lines: Default::default() })
-        })
+        self.read(|conn| recall::recovered(conn, &recall::known(conn, AsOf::Now)?))
     }
 
     /// What was true at a time: at the end of the last step, in the order of writing, that is not after it.

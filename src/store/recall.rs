@@ -8,13 +8,13 @@ use rusqlite::{Connection, OptionalExtension};
 use serde::de::DeserializeOwned;
 
 use super::{
-    StoreError,
+    Recovered, StoreError,
     codes::{self, Columns, Dictionary},
     series::{BalancePoll, Known, Last},
 };
 use crate::model::{
-    AlertKey, AlertState, Deployment, DeploymentId, Feed, InstanceType, Outcome, Status, TeamId, Time,
-    Tracked, TrackedTeam, TrackedVolume, Usd, Volume, VolumeId, VolumeStatus,
+    AlertKey, AlertState, Deployment, DeploymentId, Feed, Group, GroupKey, InstanceType, Outcome, Silence,
+    Status, TeamId, Time, Tracked, TrackedTeam, TrackedVolume, Usd, Volume, VolumeId, VolumeStatus,
 };
 
 /// Which step's end.
@@ -55,6 +55,7 @@ pub fn known(conn: &Connection, as_of: AsOf) -> Result<Known, StoreError> {
             bound,
         )?
         .unwrap_or_default(),
+        silences: silences(conn, bound)?,
         balance_poll: balance_poll(conn, bound)?,
     };
     fast_numbers(conn, as_of, &mut known)?;
@@ -65,6 +66,54 @@ pub fn known(conn: &Connection, as_of: AsOf) -> Result<Known, StoreError> {
 pub fn step_at(conn: &Connection, at: Time) -> Result<Option<i64>, StoreError> {
     let mut find = conn.prepare_cached("SELECT seq FROM step WHERE at <= ?1 ORDER BY seq DESC LIMIT 1")?;
     Ok(find.query_row([at.millis()], |row| row.get(0)).optional()?)
+}
+
+/// All that a new process goes on from.
+pub fn recovered(conn: &Connection, known: &Known) -> Result<Recovered, StoreError> {
+    Ok(Recovered {
+        snapshot: known.snapshot(),
+        alerts: alerts(conn)?,
+        lines: BTreeMap::new(),
+        groups: groups(conn)?,
+        polls: polls(conn)?,
+    })
+}
+
+fn groups(conn: &Connection) -> Result<BTreeMap<GroupKey, Group>, StoreError> {
+    let mut select = conn.prepare_cached("SELECT receiver, labels, body FROM waiting")?;
+    let mut rows = select.query([])?;
+    let mut groups = BTreeMap::new();
+    while let Some(row) = rows.next()? {
+        let key = GroupKey { receiver: row.get(0)?, labels: row.get(1)? };
+        groups.insert(key, json("waiting", &row.get::<_, String>(2)?)?);
+    }
+    Ok(groups)
+}
+
+fn silences(conn: &Connection, bound: i64) -> Result<BTreeMap<Arc<str>, Arc<Silence>>, StoreError> {
+    let mut select = conn.prepare_cached(
+        "SELECT id, body, max(step) FROM silence WHERE step <= ?1 GROUP BY id HAVING body IS NOT NULL",
+    )?;
+    let mut rows = select.query([bound])?;
+    let mut silences = BTreeMap::new();
+    while let Some(row) = rows.next()? {
+        silences.insert(row.get(0)?, Arc::new(json("silence", &row.get::<_, String>(1)?)?));
+    }
+    Ok(silences)
+}
+
+fn polls(conn: &Connection) -> Result<BTreeMap<Feed, Time>, StoreError> {
+    let mut find = conn.prepare_cached(
+        "SELECT step.at + poll.late FROM poll JOIN step ON step.seq = poll.step
+         WHERE poll.feed = ?1 AND poll.outcome <> ?2 ORDER BY poll.seq DESC LIMIT 1",
+    )?;
+    let failed = codes::outcome(Outcome::Failed);
+    let mut polls = BTreeMap::new();
+    for feed in [Feed::Balance, Feed::Deployments, Feed::Volumes] {
+        let at: Option<i64> = find.query_row([codes::feed(feed), failed], |row| row.get(0)).optional()?;
+        polls.extend(at.map(|at| (feed, Time::from_millis(at))));
+    }
+    Ok(polls)
 }
 
 pub fn alerts(conn: &Connection) -> Result<BTreeMap<AlertKey, AlertState>, StoreError> {

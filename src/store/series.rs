@@ -14,8 +14,8 @@ use super::{
     codes::{self, Words},
 };
 use crate::model::{
-    Account, Change, Deployment, DeploymentId, Feed, Offer, Outcome, PollRow, Snapshot, Status, StepRecord,
-    TeamId, Time, Tracked, TrackedTeam, TrackedVolume, Volume, VolumeId,
+    Account, Change, Deployment, DeploymentId, Feed, Offer, Outcome, PollRow, Silence, Snapshot, Status,
+    StepRecord, TeamId, Time, Tracked, TrackedTeam, TrackedVolume, Volume, VolumeId,
 };
 
 /// What the last rows say. The states are shared with the snapshot that they came from.
@@ -26,6 +26,7 @@ pub struct Known {
     pub teams: BTreeMap<TeamId, Last<TrackedTeam>>,
     pub offers: Arc<Vec<Offer>>,
     pub account: Account,
+    pub silences: BTreeMap<Arc<str>, Arc<Silence>>,
     pub balance_poll: Option<BalancePoll>,
 }
 
@@ -73,7 +74,7 @@ impl Known {
             skew_ms: None,
             unread: BTreeSet::new(),
             activity: BTreeMap::new(),
-            silences: BTreeMap::new(),
+            silences: self.silences.clone(),
             balance_history: BTreeMap::new(),
             unscoped_covers,
             first_observed,
@@ -104,7 +105,16 @@ impl Known {
                     step.document("INSERT OR REPLACE INTO offers VALUES (?1, ?2)", &**offers)?;
                     self.offers = offers.clone();
                 }
-                Change::Silence(_, _) => {}
+                Change::Silence(id, silence) => {
+                    let value = silence.as_deref().map(serde_json::to_string).transpose();
+                    let body = value.map_err(|error| StoreError::Sqlite(error.to_string()))?;
+                    conn.prepare_cached("INSERT OR REPLACE INTO silence VALUES (?1, ?2, ?3)")?
+                        .execute(params![id, step.seq, body])?;
+                    match silence {
+                        Some(silence) => self.silences.insert(id.clone(), silence.clone()),
+                        None => self.silences.remove(id),
+                    };
+                }
                 Change::Account(account) if *account == self.account => {}
                 Change::Account(account) => {
                     step.document("INSERT OR REPLACE INTO account VALUES (?1, ?2)", account)?;

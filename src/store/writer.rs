@@ -199,6 +199,7 @@ mod tests {
             since: Time::EPOCH,
             at: Time::EPOCH,
             receivers: vec!["log".into()],
+            together: Default::default(),
         }
     }
 }

@@ -77,6 +77,7 @@ impl Daemon {
             receivers: app::receivers(&settings, &Env::default(), &clock).unwrap(),
             rules: settings.rules,
             watched: settings.account.teams,
+            grouping: settings.grouping,
             sources,
             prober: app::prober_options(&settings.store.path),
             listener: Some(listener),

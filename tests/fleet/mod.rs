@@ -118,7 +118,7 @@ pub fn small(start: Time, now: Time) -> View {
     );
     snapshot.first_observed = Some(start);
     let key = AlertKey { rule: "low-balance".into(), subject: Subject::Team { id: team(1) } };
-    let firing = AlertState::Firing { since: start, told: start, cleared: None };
+    let firing = AlertState::Firing { since: start, told: Some(start), cleared: None, fired: Vec::new() };
     View {
         firing: BTreeMap::from([(key, (firing, Severity::Critical))]),
         outbox: BTreeMap::from([("ops".into(), OutboxDepth { waiting: 2, oldest: Some(start) })]),

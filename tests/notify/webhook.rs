@@ -7,7 +7,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use secrecy::SecretString;
 use spheron_watch::{
     clock::Clock,
-    model::{Delivery, DeploymentId, Notice, Subject, Time, Transition},
+    model::{Delivery, DeploymentId, Notice, Subject, Time, Together, Transition},
     notify::{Receiver, ReceiverKind, ReceiverSpec},
 };
 
@@ -255,4 +255,25 @@ async fn fault_27_a_webhook_whose_certificate_nobody_vouches_for_gets_nothing() 
     assert_eq!(class(&delivery), Class::Retry(None));
     assert!(format!("{delivery:?}").contains("invalid peer certificate"), "{delivery:?}");
     assert_eq!(server.seen().connections, 1);
+}
+
+#[tokio::test]
+async fn a_group_is_one_request_with_each_alert_in_it() {
+    let hook = hook("/", vec![status(200, "", "")]).await;
+    let members = vec![notice(1), notice(2)];
+    let together = Together { members, more: 3, ..Together::default() };
+    let group = Notice { title: "5 alerts at once: 5 firing".into(), together, ..notice(0) };
+    receiver(&hook.url, None).deliver(&group).await;
+    let json: serde_json::Value = serde_json::from_str(&hook.requests()[0].body).unwrap();
+    insta::assert_json_snapshot!("webhook_group_body", json);
+    let flood =
+        Notice { together: Together { members: vec![hostile(); 500], ..Together::default() }, ..hostile() };
+    let body = hook_body(&flood).await;
+    assert!(body.len() < 500_000, "bounded: {}", body.len());
+}
+
+async fn hook_body(notice: &Notice) -> String {
+    let hook = hook("/", vec![status(200, "", "")]).await;
+    receiver(&hook.url, None).deliver(notice).await;
+    hook.requests()[0].body.clone()
 }

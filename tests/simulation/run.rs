@@ -8,7 +8,7 @@ use spheron_watch::{
     app,
     config::{self, Env},
     drive::simulate::{Asked, Scenario, Sent, Simulation, Tamper},
-    model::{Access, Feed, Presence, Rule, Snapshot, Time},
+    model::{Access, Feed, Grouping, Presence, Rule, Snapshot, Time},
     sim::{CallStats, Event, FaultPlan, Spec, Window, World},
     store::Recovered,
 };
@@ -90,6 +90,8 @@ pub struct Plant {
     pub cadence: Option<&'static str>,
     pub gaps: Option<Vec<(Time, Time)>>,
     pub calls_per_15m: Option<u32>,
+    /// None gathers nothing: every alert is told by itself and at once, which is what the oracles look for.
+    pub grouping: Option<Grouping>,
 }
 
 pub fn run(case: Case) -> Evidence {
@@ -116,6 +118,11 @@ pub fn run_with(case: Case, plant: Plant) -> Evidence {
         world,
         start: START,
         rules: settings.rules.clone(),
+        grouping: plant.grouping.unwrap_or(Grouping {
+            wait: Duration::ZERO,
+            interval: Duration::ZERO,
+            ..Grouping::default()
+        }),
         cadence: app::cadence(&settings),
         calls_per_15m: plant.calls_per_15m,
         gaps: gaps.clone(),

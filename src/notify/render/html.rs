@@ -36,6 +36,15 @@ pub fn html(notice: &Notice) -> String {
     if !sheet.rows.is_empty() {
         card.push_str(&figures(&sheet));
     }
+    for member in &sheet.members {
+        card.push_str(&member_row(member));
+    }
+    if let Some(more) = &sheet.more {
+        card.push_str(&format!(
+            "<tr><td class=\"ink\" style=\"padding:6px 20px;font-size:14px;line-height:1.5;color:#1c2024;\">{}</td></tr>\n",
+            escape(more)
+        ));
+    }
     if !sheet.advice.is_empty() {
         card.push_str(&format!(
             "<tr><td style=\"padding:8px 20px;\"><table role=\"presentation\" width=\"100%\" cellpadding=\"0\" \
@@ -53,6 +62,25 @@ pub fn html(notice: &Notice) -> String {
         escape(&sheet.id)
     ));
     page(&title, &card)
+}
+
+/// One alert of a group.
+fn member_row(member: &Sheet) -> String {
+    let color = color(member.mood);
+    format!(
+        "<tr><td style=\"padding:8px 20px;\"><table role=\"presentation\" width=\"100%\" cellpadding=\"0\" \
+         cellspacing=\"0\"><tr><td class=\"ink cell\" style=\"padding:6px 12px;border-left:4px solid {color};\
+         font-size:14px;line-height:1.5;color:#1c2024;word-break:break-word;\">\
+         <b>{}: {}</b><br>{}<br>{}<br><span class=\"faint\" style=\"font-size:12px;color:#5b6570;\">{} {} {}</span>\
+         </td></tr></table></td></tr>\n",
+        member.badge,
+        escape(&member.title),
+        escape(&member.reason),
+        escape(&member.advice),
+        escape(&member.when),
+        escape(&member.origin),
+        escape(&member.id)
+    )
 }
 
 fn figures(sheet: &Sheet) -> String {

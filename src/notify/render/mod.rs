@@ -13,10 +13,12 @@ pub use html::html;
 pub use terminal::terminal;
 
 use super::sanitize::line;
-use crate::model::{Notice, Severity, Subject, Time, Transition, humanize};
+use crate::model::{Notice, Severity, Subject, Time, Together, Transition, humanize};
 
 const TITLE_MAX: usize = 200;
 const PARAGRAPH_MAX: usize = 2_000;
+const MEMBERS_MAX: usize = 20;
+const MEMBER_PARAGRAPH_MAX: usize = 600;
 const NAME_MAX: usize = 40;
 const VALUE_MAX: usize = 300;
 const ROWS_MAX: usize = 40;
@@ -42,6 +44,19 @@ pub fn text(notice: &Notice) -> String {
             out.push_str(&format!("  {name}  {value}\n"));
         }
     }
+    for (number, member) in (1_u32..).zip(&sheet.members) {
+        out.push_str(&format!(
+            "\n{number}. {}",
+            wrap(&format!("{}: {}", member.badge, member.title), WIDTH, "")
+        ));
+        for (_, paragraph) in member.paragraphs() {
+            out.push_str(&wrap(paragraph, WIDTH, "   "));
+        }
+        out.push_str(&wrap(&format!("{} {} {}", member.when, member.origin, member.id), WIDTH, "   "));
+    }
+    if let Some(more) = &sheet.more {
+        out.push_str(&format!("\n{more}\n"));
+    }
     out.push_str(&format!("\n{}\n{}\n{}\n\nSent by spheron-watch.\n", sheet.when, sheet.origin, sheet.id));
     out
 }
@@ -53,6 +68,12 @@ pub fn one_line(notice: &Notice) -> String {
     for (_, paragraph) in sheet.paragraphs() {
         out.push_str(" | ");
         out.push_str(paragraph);
+    }
+    for member in &sheet.members {
+        out.push_str(&format!(" | {}: {}", member.badge, member.title));
+    }
+    if let Some(more) = &sheet.more {
+        out.push_str(&format!(" | {more}"));
     }
     out
 }
@@ -68,6 +89,9 @@ struct Sheet {
     when: String,
     origin: String,
     id: String,
+    /// The alerts that a group or digest tells of.
+    members: Vec<Sheet>,
+    more: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,6 +125,22 @@ impl Sheet {
                 about(&notice.key.subject),
             ),
             id: format!("Notice {}.", line(notice.id.as_str(), 80)),
+            members: notice.together.members.iter().take(MEMBERS_MAX).map(Self::of_member).collect(),
+            more: match notice.together.more {
+                0 => None,
+                more => Some(format!("And {more} more, which are counted but not named.")),
+            },
+        }
+    }
+
+    /// Shorter than alone, and without members of its own.
+    fn of_member(notice: &Notice) -> Self {
+        let alone = Notice { together: Together::default(), ..notice.clone() };
+        let sheet = Self::of(&alone);
+        Self {
+            reason: line(&notice.reason, MEMBER_PARAGRAPH_MAX),
+            advice: line(&notice.advice, MEMBER_PARAGRAPH_MAX),
+            ..sheet
         }
     }
 

@@ -33,6 +33,23 @@ pub fn terminal(notice: &Notice, color: bool) -> String {
             push(&format!("  {}  {value}", ink.dim(&name)));
         }
     }
+    for member in &sheet.members {
+        push("");
+        let ink = Ink { color, accent: accent(member.mood) };
+        let title = format!("{}: {}", member.badge, member.title);
+        for (index, line) in wrap(&title, WIDTH - 2, "").lines().enumerate() {
+            let dot = if index == 0 { ink.accent("•") } else { " ".to_owned() };
+            push(&format!("{dot} {}", ink.bold(line)));
+        }
+        wrap(&member.reason, WIDTH - 2, "  ").lines().for_each(&mut push);
+        wrap(&format!("{} {}", member.when, member.id), WIDTH - 2, "  ")
+            .lines()
+            .for_each(|line| push(&ink.dim(line)));
+    }
+    if let Some(more) = &sheet.more {
+        push("");
+        push(more);
+    }
     if !sheet.advice.is_empty() {
         push("");
         for (index, line) in wrap(&sheet.advice, WIDTH - 2, "").lines().enumerate() {

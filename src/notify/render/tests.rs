@@ -25,6 +25,7 @@ fn low_balance(transition: Transition) -> Notice {
             Transition::Reminder | Transition::Resolved | Transition::Event | Transition::Test => 14_400,
         })),
         receivers: vec!["ops".into()],
+        together: Default::default(),
     }
 }
 
@@ -175,4 +176,73 @@ fn html_loads_nothing_from_outside() {
     for outside in ["<img", "src=", "href=", "url(", "@import", "<link", "<script"] {
         assert!(!out.contains(outside), "{outside}");
     }
+}
+
+fn group() -> Notice {
+    let members = vec![
+        Notice { severity: Severity::Warning, ..low_balance(Transition::Firing) },
+        spot(),
+        low_balance(Transition::Resolved),
+    ];
+    Notice {
+        title: "3 alerts in research: 1 firing, 1 happened, 1 resolved".into(),
+        reason: "They belong to one group and came close together, so they are told at once.".into(),
+        advice: "Each alert below says what to do.".into(),
+        details: Vec::new(),
+        severity: Severity::Warning,
+        together: Together { members, more: 0, lanes: vec!["= team=\"tm_7Qx\"".into()] },
+        ..low_balance(Transition::Firing)
+    }
+}
+
+fn digest() -> Notice {
+    let more = 497;
+    let together = Together { more, ..group().together };
+    Notice {
+        title: "500 alerts at once: 480 firing, 20 resolved".into(),
+        reason: "More than 20 alerts came at once, so they are counted by rule and team; 3 are told in full."
+            .into(),
+        advice: "Look for one cause first: so many alerts at once rarely have as many.".into(),
+        details: vec![
+            ("running-long in research".into(), "480".into()),
+            ("spot-interrupted in ml".into(), "20".into()),
+        ],
+        together,
+        ..group()
+    }
+}
+
+#[test]
+fn a_group_reads_well_in_each_form() {
+    insta::assert_snapshot!("group_text", text(&group()));
+    insta::assert_snapshot!("group_html", html(&group()));
+    insta::assert_snapshot!("group_terminal", terminal(&group(), false));
+    insta::assert_snapshot!("group_one_line", one_line(&group()));
+    assert_eq!(subject(&group()), "[WARNING] 3 alerts in research: 1 firing, 1 happened, 1 resolved");
+}
+
+#[test]
+fn a_digest_says_how_many_and_names_the_first() {
+    insta::assert_snapshot!("digest_text", text(&digest()));
+    insta::assert_snapshot!("digest_terminal", terminal(&digest(), false));
+    assert!(html(&digest()).contains("And 497 more"));
+}
+
+#[test]
+fn fault_77_hostile_members_stay_text_and_a_group_of_them_is_bounded() {
+    let members = vec![hostile(); 1_000];
+    let notice = Notice { together: Together { members, ..Together::default() }, ..hostile() };
+    let bad = |c: char| c != '\n' && (c.is_control() || matches!(c, '\u{202e}' | '\u{2028}'));
+    for (form, out) in [
+        ("one line", one_line(&notice)),
+        ("text", text(&notice)),
+        ("html", html(&notice)),
+        ("terminal", terminal(&notice, false)),
+    ] {
+        assert!(!out.contains(bad), "{form}: {out:?}");
+        assert!(out.len() < 80_000, "{form} is bounded: {}", out.len());
+        assert!(!out.lines().any(|l| l.starts_with("Bcc:") || l.trim() == "."), "{form}: {out}");
+    }
+    assert_eq!(one_line(&notice).lines().count(), 1);
+    assert!(!html(&notice).contains("<script"));
 }
