@@ -51,6 +51,50 @@ impl SourceActivity {
     }
 }
 
+/// What all sources of one deployment say together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Activity {
+    Busy,
+    /// Every source measured it idle, without a gap, from `since` to `until`.
+    Idle {
+        since: Time,
+        until: Time,
+    },
+    /// Nobody measures it, or not everybody of late. It counts as busy.
+    Unknown,
+}
+
+impl Activity {
+    /// One source that is busy proves work; idleness takes all of them, each by a word that still holds.
+    pub fn of<'a>(sources: impl IntoIterator<Item = &'a SourceActivity>, now: Time) -> Self {
+        let mut together = None;
+        let mut unknown = false;
+        for source in sources {
+            match (&source.reading, source.idle_since) {
+                _ if !source.is_fresh(now) => unknown = true,
+                (Reading::Busy, _) => return Self::Busy,
+                (Reading::Idle, Some(since)) => {
+                    let (latest, earliest) = together.unwrap_or((since, source.last));
+                    together = Some((since.max(latest), source.last.min(earliest)));
+                }
+                (Reading::Idle, None) | (Reading::Unknown(_), _) => unknown = true,
+            }
+        }
+        match together {
+            Some((since, until)) if !unknown => Self::Idle { since, until },
+            Some(_) | None => Self::Unknown,
+        }
+    }
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Busy => "busy",
+            Self::Idle { .. } => "idle",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
 /// The command that `ssh` sources run unless told otherwise: a line for each GPU, its load in percent.
 pub const NVIDIA_SMI: &str = "nvidia-smi --query-gpu=utilization.gpu --format=csv,noheader,nounits";
 
@@ -124,6 +168,46 @@ impl Unit {
             Self::Percent => Some(5.0),
             Self::Ratio => Some(0.05),
             Self::Other => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Time = Time::from_secs(1_800_000_000);
+
+    fn ago(secs: u64) -> Time {
+        NOW.minus(Duration::from_secs(secs))
+    }
+
+    fn said(reading: Reading, last: Time, idle_since: Option<Time>) -> SourceActivity {
+        let every = Duration::from_secs(60);
+        SourceActivity { last, every, reading, idle_since, utilization_permille: None }
+    }
+
+    #[test]
+    fn fault_72_all_sources_together_are_idle_only_where_each_is_and_of_late() {
+        let idle = |since: u64, last: u64| said(Reading::Idle, ago(last), Some(ago(since)));
+        let busy = |last: u64| said(Reading::Busy, ago(last), None);
+        let unknown = said(Reading::Unknown("it does not answer".into()), ago(0), None);
+        let leapt = said(Reading::Idle, ago(0), None);
+        let ahead = said(Reading::Idle, NOW.plus(Duration::from_secs(151)), Some(ago(900)));
+        let both = Activity::Idle { since: ago(600), until: ago(90) };
+        for (name, sources, expected) in [
+            ("nobody", vec![], Activity::Unknown),
+            ("one", vec![idle(900, 30)], Activity::Idle { since: ago(900), until: ago(30) }),
+            ("both idle, the shorter span counts", vec![idle(900, 90), idle(600, 30)], both),
+            ("one busy", vec![idle(900, 30), busy(30)], Activity::Busy),
+            ("one unknown", vec![idle(900, 30), unknown.clone()], Activity::Unknown),
+            ("one unknown, one busy", vec![unknown, busy(30)], Activity::Busy),
+            ("one fell silent", vec![idle(900, 30), idle(900, 151)], Activity::Unknown),
+            ("busy long ago", vec![idle(900, 30), busy(151)], Activity::Unknown),
+            ("after a leap in time", vec![leapt], Activity::Unknown),
+            ("from a clock ahead", vec![ahead], Activity::Unknown),
+        ] {
+            assert_eq!(Activity::of(&sources, NOW), expected, "{name}");
         }
     }
 }

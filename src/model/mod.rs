@@ -20,7 +20,7 @@ pub mod snapshot;
 pub mod time;
 pub mod view;
 
-pub use activity::{ActivitySample, ActivitySource, Reading, SourceActivity, Unit};
+pub use activity::{Activity, ActivitySample, ActivitySource, Reading, SourceActivity, Unit};
 pub use alert::{AlertKey, AlertState, EventId, Notice, Severity, Subject, Together, Transition};
 pub use decision::{Decisions, Held, HeldReason, PollRow, StepRecord, Wake};
 pub use forecast::{Forecast, Spend};

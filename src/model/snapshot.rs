@@ -12,8 +12,8 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Deployment, DeploymentId, FailureKind, Feed, Offer, Outcome, Silence, SourceActivity, TeamId, Time, Usd,
-    Volume, VolumeId, VolumeStatus,
+    Activity, Deployment, DeploymentId, FailureKind, Feed, Offer, Outcome, Silence, SourceActivity, TeamId,
+    Time, Usd, Volume, VolumeId, VolumeStatus,
 };
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -191,6 +191,11 @@ impl Snapshot {
     pub fn fleet_known(&self) -> bool {
         let read = |feed: &Feed| self.feeds.get(feed).is_some_and(|health| health.last_usable.is_some());
         !self.deployments.is_empty() || read(&Feed::Deployments) || read(&Feed::Inventory)
+    }
+
+    /// Whether the deployment works, as far as anybody measures it.
+    pub fn activity_of(&self, id: &DeploymentId, now: Time) -> Activity {
+        Activity::of(self.activity.get(id).into_iter().flat_map(BTreeMap::values), now)
     }
 
     /// What bills now in a team, per hour: deployments and volumes. See [`Self::fleet_known`].
