@@ -1,7 +1,6 @@
 //! What one step costs (PRODUCT §12): decode, diff, rules and commit without the fsync, beside serde_json's plain typed decode of
 //! the same bytes. At most three times as much.
 
-use jiff::tz::TimeZone;
 use std::{
     collections::BTreeMap,
     future::Future,
