@@ -34,7 +34,7 @@ use spheron_watch::{
     store::{Options, Store, StoreError},
 };
 use tokio::{
-    sync::{Notify, Semaphore},
+    sync::{Notify, Semaphore, watch},
     task::JoinSet,
 };
 use tokio_util::sync::CancellationToken;
@@ -93,6 +93,7 @@ struct Rig {
     store: Store,
     bell: Arc<Notify>,
     names: Vec<Arc<str>>,
+    money_ends: watch::Sender<Option<Time>>,
     receivers: Vec<Arc<dyn spheron_watch::drive::Deliver>>,
     pumps: JoinSet<Result<(), StoreError>>,
     stop: CancellationToken,
@@ -112,6 +113,7 @@ impl Rig {
             store,
             bell: Arc::new(Notify::new()),
             names: Vec::new(),
+            money_ends: watch::channel(None).0,
             receivers: Vec::new(),
             pumps: JoinSet::new(),
             stop: CancellationToken::new(),
@@ -150,6 +152,7 @@ impl Rig {
             meter: Arc::new(NoMeter),
             bell: self.bell.clone(),
             names: Arc::new(self.names.clone()),
+            money_ends: self.money_ends.subscribe(),
         };
         for receiver in self.receivers.drain(..) {
             self.pumps.spawn(pumps.clone().run(receiver, self.stop.clone()));
@@ -168,7 +171,10 @@ impl Rig {
 
     /// Until nothing waits at anybody.
     async fn empty(&self) {
-        self.until("the outbox to be empty", async || self.store.outbox().await.unwrap().is_empty()).await;
+        self.until("the outbox to be empty", async || {
+            self.store.outbox().await.unwrap().values().all(|depth| depth.waiting == 0)
+        })
+        .await;
     }
 
     async fn until(&self, what: &str, mut holds: impl AsyncFnMut() -> bool) {
@@ -452,5 +458,72 @@ async fn fault_33_an_outbox_that_cannot_be_written_is_tried_every_five_seconds_a
     other.execute_batch("ROLLBACK").unwrap();
     rig.empty().await;
     assert_eq!(taken.lock().unwrap().len(), 1);
+    assert!(rig.finish().await.iter().all(Result::is_ok));
+}
+
+fn not_taken() -> Delivery {
+    Delivery::Retry { why: "no answer".into(), after: None }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn fault_64_when_the_money_ends_before_the_next_attempt_everybody_is_told_and_it_is_tried_on() {
+    let mut rig = Rig::new(3_600, PATIENT);
+    let failing = rig.scripted("failing", (0..7).map(|_| not_taken()).collect(), None);
+    rig.scripted(LOG, Vec::new(), None);
+    rig.scripted("small", (0..7).map(|_| not_taken()).collect(), None);
+    let (second, third) = (rig.scripted("second", Vec::new(), None), rig.scripted("third", Vec::new(), None));
+    rig.start();
+    let begin = rig.now();
+    rig.money_ends.send_replace(Some(begin.plus(Duration::from_secs(2 * 3_600))));
+    let info = Notice { severity: Severity::Info, ..notice("small", Transition::Firing, begin, &["small"]) };
+    rig.commit(vec![notice("t", Transition::Firing, begin, &["failing"]), info]).await;
+    rig.empty().await;
+    let took = rig.now().since(begin);
+    let urgent = vec![failing.lock().unwrap()[0].clone()];
+    assert_eq!(*second.lock().unwrap(), urgent, "and nothing of mere information");
+    assert_eq!(*third.lock().unwrap(), urgent);
+    // By the table the sixth attempt would have been followed by one after the end of the money.
+    assert_eq!(rig.end("failing", "t"), Some((DELIVERED, 8)));
+    assert!(took < Duration::from_secs(2 * 3_600), "{took:?}");
+    assert!(rig.finish().await.iter().all(Result::is_ok));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_receiver_that_takes_nothing_is_tried_with_one_notice_at_a_time_and_gets_all_once_it_lives() {
+    const ROWS: usize = 40;
+    let mut rig = Rig::new(600, PATIENT);
+    let dead = rig.scripted("dead", (0..8).map(|_| not_taken()).collect(), None);
+    let healthy = rig.scripted("healthy", Vec::new(), None);
+    let begin = rig.now();
+    let teams: Vec<String> = (0..ROWS).map(|n| format!("t{n}")).collect();
+    let all = teams.iter().map(|team| notice(team, Transition::Firing, begin, &["dead", "healthy"]));
+    rig.commit(all.collect()).await;
+    rig.start();
+    rig.until("eight attempts", async || dead.lock().unwrap().len() >= 8).await;
+    let took = rig.now().since(begin);
+    assert_eq!(healthy.lock().unwrap().len(), ROWS, "nobody else waits");
+    // 30 s, 1 m, 2 m, 4 m and 5 m between the fourth attempt and the eighth; each notice alone would have been tried twice by now.
+    assert!(took >= Duration::from_secs(450), "{took:?}");
+    rig.empty().await;
+    assert!(rig.ends().values().all(|(state, _)| *state == DELIVERED));
+    assert_eq!(dead.lock().unwrap().len(), ROWS + 8);
+    assert!(rig.finish().await.iter().all(Result::is_ok));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_waited_in_vain_for_a_day_goes_to_others_though_it_was_hardly_tried() {
+    const ROWS: usize = 60;
+    let mut rig = Rig::new(36_000, PATIENT);
+    let dead = rig.scripted("dead", (0..9_999).map(|_| not_taken()).collect(), None);
+    let healthy = rig.scripted("healthy", Vec::new(), None);
+    let begin = rig.now();
+    let teams: Vec<String> = (0..ROWS).map(|n| format!("t{n}")).collect();
+    rig.commit(teams.iter().map(|team| notice(team, Transition::Firing, begin, &["dead"])).collect()).await;
+    rig.start();
+    rig.empty().await;
+    let took = rig.now().since(begin);
+    assert_eq!(healthy.lock().unwrap().len(), ROWS);
+    assert!(took < Duration::from_secs(30 * 3_600), "{took:?}");
+    assert!(dead.lock().unwrap().len() < 9 * ROWS, "{} attempts", dead.lock().unwrap().len());
     assert!(rig.finish().await.iter().all(Result::is_ok));
 }

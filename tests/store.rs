@@ -26,7 +26,7 @@ use spheron_watch::{
         Account, AlertKey, AlertState, Change, Deployment, DeploymentId, Entry, EventId, FailureKind, Feed,
         Group, GroupKey, InstanceType, Notice, Offer, OutboxDepth, Outcome, PollRow, Presence, Receipt,
         Severity, Silence, Snapshot, Status, StepRecord, Subject, TeamId, Time, Together, Tracked,
-        TrackedTeam, TrackedVolume, Transition, Usd, Volume, VolumeId, VolumeStatus,
+        TrackedTeam, TrackedVolume, Transition, Trouble, Usd, Volume, VolumeId, VolumeStatus,
     },
     store::{Db, OpenError, Options, Reader, Recovered, Store, StoreError},
 };
@@ -414,7 +414,35 @@ fn fault_63_a_later_notice_never_overtakes_an_earlier_one_of_its_subject() {
     db.settle(firing, &Receipt::Dead { why: "550".into() }, secs(30)).unwrap();
     assert_eq!(title(&mut db, "mail", 30).unwrap().2, "notice 2", "a dead letter holds up nobody");
     assert_eq!(title(&mut db, "hook", 30).unwrap().2, "notice 1", "receivers don't wait for each other");
-    assert_eq!(db.outbox().unwrap()[&Arc::from("hook")], OutboxDepth { waiting: 2, oldest: Some(secs(1)) });
+    assert_eq!(
+        db.outbox().unwrap()[&Arc::from("hook")],
+        OutboxDepth { waiting: 2, oldest: Some(secs(1)), trouble: None }
+    );
+}
+
+#[test]
+fn fault_65_a_receiver_is_in_trouble_from_the_first_attempt_that_failed_until_it_takes_something() {
+    let mut db = Db::in_memory().unwrap();
+    let trouble = |db: &Db| db.outbox().unwrap().get("mail").and_then(|depth| depth.trouble.clone());
+    let claim = |db: &mut Db, now| db.claim("mail", secs(now)).unwrap().unwrap().seq;
+    let refused = |why: &str, next| Receipt::Retry { why: why.into(), next: secs(next) };
+    db.commit(&tells(1, vec![notice(1, "a", &["mail"]), notice(2, "b", &["mail"])])).unwrap();
+    assert_eq!(trouble(&db), None, "nothing was tried");
+    let first = claim(&mut db, 1);
+    db.settle(first, &refused("451", 30), secs(2)).unwrap();
+    let second = claim(&mut db, 3);
+    db.settle(second, &delivered(), secs(3)).unwrap();
+    let first = claim(&mut db, 30);
+    db.settle(first, &refused("452", 60), secs(31)).unwrap();
+    let failing = Trouble { since: secs(2), dead: false, why: "452".into() };
+    assert_eq!(trouble(&db), Some(failing));
+    let first = claim(&mut db, 60);
+    db.settle(first, &Receipt::Dead { why: "550".into() }, secs(61)).unwrap();
+    assert_eq!(trouble(&db), Some(Trouble { since: secs(61), dead: true, why: "550".into() }));
+    db.commit(&tells(70, vec![notice(3, "c", &["mail"])])).unwrap();
+    let third = claim(&mut db, 70);
+    db.settle(third, &delivered(), secs(71)).unwrap();
+    assert_eq!(db.outbox().unwrap(), BTreeMap::new(), "it takes notices again");
 }
 
 #[test]

@@ -9,8 +9,8 @@ use jiff::tz::TimeZone;
 use crate::{
     engine::{self, Engine},
     model::{
-        ActivitySample, ActivitySource, Facts, Failure, Feed, FeedHealth, Glob, Grouping, Held, Observation,
-        PollRow, Rule, Silence, SilenceError, Snapshot, StepRecord, Time, View, Wake,
+        ActivitySample, ActivitySource, Facts, Failure, Feed, FeedHealth, Forecast, Glob, Grouping, Held,
+        Observation, PollRow, Rule, Silence, SilenceError, Snapshot, StepRecord, Time, View, Wake,
     },
 };
 
@@ -169,6 +169,11 @@ impl Core {
             lines: decisions.lines,
             charges: decisions.charges,
         }
+    }
+
+    /// When the first team's money ends, by the forecast of the last step.
+    pub fn money_ends(&self) -> Option<Time> {
+        self.engine.forecasts().values().filter_map(Forecast::end).min()
     }
 
     /// The picture as of the last step, for readers.

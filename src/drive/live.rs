@@ -137,6 +137,7 @@ pub async fn run<T: Transport + 'static>(live: Live<T>, stop: CancellationToken)
         bell: Arc::new(Notify::new()),
         pumps_stop: stop.child_token(),
         names: Arc::default(),
+        money_ends: watch::channel(None).0,
         pumped: BTreeSet::new(),
         tasks,
         pending: None,
@@ -166,6 +167,8 @@ struct Running {
     pumps_stop: CancellationToken,
     /// Every configured receiver, in order.
     names: Arc<Vec<Arc<str>>>,
+    /// When the first team's money ends.
+    money_ends: watch::Sender<Option<Time>>,
     /// Every receiver that has a pump, configured or not.
     pumped: BTreeSet<Arc<str>>,
     tasks: JoinSet<Result<(), StoreError>>,
@@ -278,6 +281,7 @@ impl Running {
             Err(error) => tracing::warn!(%error, "the outbox could not be counted; the last counts stay"),
         }
         view.database_bytes = self.store.size_bytes().await.unwrap_or(view.database_bytes);
+        self.money_ends.send_replace(self.core.money_ends());
         self.heart.beat(&view);
         self.views.send_replace(Arc::new(view));
     }
@@ -346,6 +350,7 @@ impl Running {
             meter: self.meter.clone(),
             bell: self.bell.clone(),
             names: self.names.clone(),
+            money_ends: self.money_ends.subscribe(),
         };
         let stop = self.pumps_stop.clone();
         self.tasks.spawn(async move { pumps.run(receiver, stop).await });
@@ -353,8 +358,11 @@ impl Running {
 
     /// What waits for a receiver that the configuration no longer has goes to another one.
     fn adopt_orphans(&mut self, outbox: &BTreeMap<Arc<str>, OutboxDepth>) {
-        let orphans: Vec<Arc<str>> =
-            outbox.keys().filter(|name| !self.pumped.contains(*name)).cloned().collect();
+        let orphans: Vec<Arc<str>> = outbox
+            .iter()
+            .filter(|(name, depth)| depth.waiting > 0 && !self.pumped.contains(*name))
+            .map(|(name, _)| name.clone())
+            .collect();
         for name in orphans {
             tracing::warn!(receiver = %name, "no longer configured; what waits for it goes to another receiver");
             self.start_pump(Arc::new(Removed(name)));

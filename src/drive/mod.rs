@@ -3,7 +3,8 @@
 //! It must never decide anything itself: the engine does, here facts and decisions are only carried. Nothing else joins the
 //! engine and the effects.
 
-pub mod activity;
+mod activity;
+mod circuit;
 pub mod core;
 pub mod heartbeats;
 pub mod live;

@@ -5,12 +5,13 @@
 
 use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
+use super::circuit::Circuit;
 use crate::{
     clock::Clock,
-    model::{Delivery, Meter, Notice, OutboxRow, Receipt, Time},
+    model::{Delivery, Meter, Notice, OutboxRow, Receipt, Severity, Time, Transition},
     notify,
     store::{Store, StoreError},
 };
@@ -59,26 +60,37 @@ pub struct Pumps {
     pub bell: Arc<Notify>,
     /// Every receiver's name, in the order in which dead letters fall to the next.
     pub names: Arc<Vec<Arc<str>>>,
+    /// When the first team's money ends, as far as that is known: no retry may wait for longer.
+    pub money_ends: watch::Receiver<Option<Time>>,
+}
+
+/// What one pump knows of its receiver.
+#[derive(Default)]
+struct Known {
+    /// It answered 410 Gone.
+    disabled: bool,
+    /// For how long it is to be left alone.
+    paused: Duration,
+    circuit: Circuit,
 }
 
 impl Pumps {
     /// Runs until stopped; a send under way is finished first (its own deadline bounds it).
     pub async fn run(self, receiver: Arc<dyn Deliver>, stop: CancellationToken) -> Result<(), StoreError> {
-        let mut disabled = false;
-        let mut paused = Duration::ZERO;
+        let mut known = Known::default();
         loop {
-            // The other side asked for a pause: that holds for every row, and no bell shortens it.
-            if !paused.is_zero() {
+            // The other side asked for a pause, or takes nothing: that holds for every row, and no bell shortens it.
+            if !known.paused.is_zero() {
                 tokio::select! {
                     biased;
                     () = stop.cancelled() => return Ok(()),
-                    () = self.clock.sleep(paused) => {}
+                    () = self.clock.sleep(known.paused) => {}
                 }
-                paused = Duration::ZERO;
+                known.paused = Duration::ZERO;
             }
             // Asked for before the look, so that a bell in between is not missed.
             let rung = self.bell.notified();
-            let nap = match self.drain(&receiver, &mut disabled, &mut paused, &stop).await {
+            let nap = match self.drain(&receiver, &mut known, &stop).await {
                 Ok(nap) => nap,
                 Err(error) if error.is_fatal() => return Err(error),
                 // A busy or full database is no reason to die: the rows are still there.
@@ -100,20 +112,29 @@ impl Pumps {
     async fn drain(
         &self,
         receiver: &Arc<dyn Deliver>,
-        disabled: &mut bool,
-        paused: &mut Duration,
+        known: &mut Known,
         stop: &CancellationToken,
     ) -> Result<Duration, StoreError> {
         while !stop.is_cancelled()
             && let Some(row) = self.store.claim(receiver.name().clone(), self.clock.now()).await?
         {
-            let delivery = if *disabled { gone() } else { receiver.deliver(&row.notice).await };
-            *disabled |= matches!(delivery, Delivery::Rejected { disable: true, .. });
-            if let Delivery::Retry { after: Some(after), .. } = &delivery {
-                *paused = *after;
-            }
+            let delivery = if known.disabled { gone() } else { receiver.deliver(&row.notice).await };
+            known.disabled |= matches!(delivery, Delivery::Rejected { disable: true, .. });
+            let was_open = known.circuit.is_open();
+            known.circuit.note(row.seq, &delivery);
+            known.paused = match &delivery {
+                Delivery::Retry { after: Some(after), .. } => *after,
+                Delivery::Retry { .. } => self.in_time(known.circuit.pause()),
+                Delivery::Delivered { .. } | Delivery::Rejected { .. } => Duration::ZERO,
+            };
             self.settle(receiver, &row, delivery).await?;
-            if !paused.is_zero() {
+            if known.circuit.is_open() != was_open {
+                tell_of_circuit(receiver.name(), &known.circuit);
+            }
+            if known.circuit.is_open() {
+                self.give_up_on_old(receiver).await?;
+            }
+            if !known.paused.is_zero() {
                 return Ok(Duration::ZERO);
             }
         }
@@ -130,20 +151,57 @@ impl Pumps {
         let now = self.clock.now();
         let name = receiver.name();
         self.meter.notification(name, matches!(delivery, Delivery::Delivered { .. }));
-        let receipt = receipt(row, delivery, now, fastrand::f64());
-        if let Receipt::Retry { why, next } = &receipt {
-            tracing::warn!(receiver = %name, id = %row.notice.id, next = %next, "not delivered yet: {why}");
+        let Entered { receipt, too_late } =
+            receipt(row, delivery, now, fastrand::f64(), *self.money_ends.borrow());
+        match &receipt {
+            Receipt::Dead { why } => return self.bury(name, row, why).await,
+            Receipt::Retry { why, next } => {
+                tracing::warn!(receiver = %name, id = %row.notice.id, next = %next, "not delivered yet: {why}");
+            }
+            Receipt::Delivered { .. } => {}
         }
-        let Receipt::Dead { why } = &receipt else {
+        if !(too_late && is_for_all(&row.notice)) {
             return self.insist(|| self.store.settle(row.seq, receipt.clone(), now)).await;
-        };
-        let heirs = self.heirs(name);
-        let heir = self.insist(|| self.store.bury(row.seq, why.clone(), heirs.clone(), now)).await?;
+        }
+        let others = self.heirs(name);
+        let told = self.insist(|| self.store.spread(row.seq, receipt.clone(), others.clone(), now)).await?;
+        if !told.is_empty() {
+            tracing::warn!(receiver = %name, id = %row.notice.id, told = told.join(", "),
+                "the money ends before it would be tried again, so others are told too");
+            self.bell.notify_waiters();
+        }
+        Ok(())
+    }
+
+    /// A dead letter: the first other receiver that never had it is told instead.
+    async fn bury(&self, name: &Arc<str>, row: &OutboxRow, why: &str) -> Result<(), StoreError> {
+        let (heirs, now) = (self.heirs(name), self.clock.now());
+        let heir = self.insist(|| self.store.bury(row.seq, why.to_owned(), heirs.clone(), now)).await?;
         let told = heir.as_deref().unwrap_or("nobody who does not know it");
         let title = notify::sanitize::line(&row.notice.title, 200);
         tracing::error!(receiver = %name, id = %row.notice.id, told_instead = told, "dead letter ({title}): {why}");
         self.bell.notify_waiters();
         Ok(())
+    }
+
+    /// Where one notice at a time is tried, the others must not wait for their turn for ever.
+    async fn give_up_on_old(&self, receiver: &Arc<dyn Deliver>) -> Result<(), StoreError> {
+        let name = receiver.name();
+        let now = self.clock.now();
+        while let Some(row) = self.store.claim_older(name.clone(), now.minus(notify::SPAN), now).await? {
+            let hours = notify::SPAN.as_secs() / 3_600;
+            self.bury(name, &row, &format!("given up: this receiver took nothing for {hours} h")).await?;
+        }
+        Ok(())
+    }
+
+    /// Not longer than a quarter of the time for which the money lasts.
+    fn in_time(&self, pause: Duration) -> Duration {
+        let left = self.money_ends.borrow().map(|end| end.since(self.clock.now()));
+        match left.filter(|left| !left.is_zero()) {
+            Some(left) => pause.min((left / 4).max(PAUSE_MIN)),
+            None => pause,
+        }
     }
 
     /// Who may hear what this receiver could not take: the other ones in order, the log at the end. The log has no heirs.
@@ -173,6 +231,26 @@ impl Pumps {
     }
 }
 
+/// However near the end of the money is, a receiver that takes nothing is left alone for so long.
+const PAUSE_MIN: Duration = Duration::from_secs(30);
+
+/// What nobody may miss. An end, a test and mere information are for whom they were meant.
+fn is_for_all(notice: &Notice) -> bool {
+    let news = match notice.transition {
+        Transition::Firing | Transition::Reminder | Transition::Event => true,
+        Transition::Resolved | Transition::Test => false,
+    };
+    news && notice.severity > Severity::Info
+}
+
+fn tell_of_circuit(receiver: &Arc<str>, circuit: &Circuit) {
+    if circuit.is_open() {
+        tracing::warn!(%receiver, "takes nothing; from now on one notice at a time is tried");
+    } else {
+        tracing::info!(%receiver, "answers again");
+    }
+}
+
 /// The receiver that always exists.
 pub const LOG: &str = "log";
 
@@ -184,17 +262,31 @@ fn gone() -> Delivery {
 }
 
 /// What an attempt means for its row.
-pub fn receipt(row: &OutboxRow, delivery: Delivery, now: Time, jitter: f64) -> Receipt {
-    match delivery {
-        Delivery::Delivered { detail } => Receipt::Delivered { detail },
-        Delivery::Rejected { why, .. } => Receipt::Dead { why },
-        Delivery::Retry { why, after } => {
-            match notify::next_attempt(row.attempts.saturating_add(1), now, jitter, after) {
-                Some(next) => Receipt::Retry { why, next },
-                None => Receipt::Dead {
-                    why: format!("given up after {} attempts; the last: {why}", row.attempts + 1),
-                },
-            }
+pub struct Entered {
+    pub receipt: Receipt,
+    /// The next attempt would have come after the end of the money.
+    pub too_late: bool,
+}
+
+pub fn receipt(
+    row: &OutboxRow,
+    delivery: Delivery,
+    now: Time,
+    jitter: f64,
+    money_ends: Option<Time>,
+) -> Entered {
+    let (why, after) = match delivery {
+        Delivery::Delivered { detail } => {
+            return Entered { receipt: Receipt::Delivered { detail }, too_late: false };
         }
-    }
+        Delivery::Rejected { why, .. } => return Entered { receipt: Receipt::Dead { why }, too_late: false },
+        Delivery::Retry { why, after } => (why, after),
+    };
+    let attempts = row.attempts.saturating_add(1);
+    let again = notify::next_attempt(attempts, now, jitter, after, money_ends);
+    let receipt = match again.at {
+        Some(next) => Receipt::Retry { why, next },
+        None => Receipt::Dead { why: format!("given up after {attempts} attempts; the last: {why}") },
+    };
+    Entered { receipt, too_late: again.too_late }
 }

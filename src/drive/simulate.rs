@@ -402,7 +402,8 @@ impl Simulation {
                     self.sent.extend(told.iter().map(sent));
                     Delivery::Delivered { detail: "simulated".into() }
                 };
-                self.db.settle(row.seq, &receipt(&row, delivery, now, self.rng.f64()), now)?;
+                let entered = receipt(&row, delivery, now, self.rng.f64(), self.core.money_ends());
+                self.db.settle(row.seq, &entered.receipt, now)?;
             }
         }
         self.look_for_rows()

@@ -41,4 +41,4 @@ pub use snapshot::{
     Account, Change, FeedHealth, Presence, Shrunk, Snapshot, Tracked, TrackedTeam, TrackedVolume,
 };
 pub use time::{Time, humanize};
-pub use view::{OutboxDepth, View};
+pub use view::{OutboxDepth, Trouble, View};

@@ -20,9 +20,22 @@ pub struct View {
     pub config_reload_ok: bool,
 }
 
-/// How much waits for a receiver.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+/// How much waits for a receiver, and how it fares.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct OutboxDepth {
     pub waiting: u64,
     pub oldest: Option<Time>,
+    /// `None`: it took the last notice, or was never sent one.
+    pub trouble: Option<Trouble>,
+}
+
+/// Why a receiver does not get what it should.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trouble {
+    /// Since when something waits that was tried and not taken; or when the last notice became a dead letter.
+    pub since: Time,
+    /// The last notice is a dead letter: nothing is tried again.
+    pub dead: bool,
+    /// What came of the last attempt, for people; holds no secret.
+    pub why: Arc<str>,
 }

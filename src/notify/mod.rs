@@ -18,7 +18,7 @@ use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
 use secrecy::SecretString;
 
-pub use retry::next_attempt;
+pub use retry::{Again, SPAN, next_attempt};
 
 use crate::{
     clock::Clock,

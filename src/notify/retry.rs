@@ -15,13 +15,42 @@ const JITTER_SHARE: f64 = 0.2;
 /// What a `Retry-After` may ask for at most: the table's longest wait.
 const AFTER_MAX: Duration = Duration::from_secs(36_000);
 
-/// When the next attempt is due after `attempts_made`; `None`: a dead letter. `jitter` is 0..1.
-pub fn next_attempt(attempts_made: u32, now: Time, jitter: f64, after: Option<Duration>) -> Option<Time> {
-    let index = usize::try_from(attempts_made).ok()?;
-    let table = Duration::from_secs(*TABLE_SECS.get(index)?);
-    let wait = table.max(after.unwrap_or_default().min(AFTER_MAX));
+/// All attempts of the table lie within this time, jitter included.
+pub const SPAN: Duration = Duration::from_secs(22 * 3_600);
+
+/// However near the end of the money is, it is not tried more often than this.
+const HURRY_MIN: Duration = Duration::from_secs(30);
+
+/// When to try again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Again {
+    /// `None`: a dead letter.
+    pub at: Option<Time>,
+    /// By the table the money would have ended before: others should be told too (FAULTS 64).
+    pub too_late: bool,
+}
+
+/// When the next attempt is due after `attempts_made`. `jitter` is 0..1. While the end of the money lies ahead, no wait outlasts
+/// it: it becomes a quarter of what is left, and nothing is given up.
+pub fn next_attempt(
+    attempts_made: u32,
+    now: Time,
+    jitter: f64,
+    after: Option<Duration>,
+    money_ends: Option<Time>,
+) -> Again {
+    let after = after.unwrap_or_default().min(AFTER_MAX);
     let jitter = if jitter.is_finite() { jitter.clamp(0.0, 1.0) } else { 0.0 };
-    Some(now.plus(wait).plus(wait.mul_f64(jitter * JITTER_SHARE)))
+    let at = |wait: Duration| now.plus(wait).plus(wait.mul_f64(jitter * JITTER_SHARE));
+    let index = usize::try_from(attempts_made).unwrap_or(usize::MAX);
+    let table = TABLE_SECS.get(index).map(|secs| at(Duration::from_secs(*secs).max(after)));
+    let left = money_ends.map(|end| end.since(now)).filter(|left| !left.is_zero());
+    match left {
+        Some(left) if table.map_or(left <= AFTER_MAX, |table| table >= now.plus(left)) => {
+            Again { at: Some(at((left / 4).max(HURRY_MIN).max(after))), too_late: true }
+        }
+        Some(_) | None => Again { at: table, too_late: false },
+    }
 }
 
 /// `Retry-After`: seconds, or an HTTP date. Anything else is as if it were absent.
@@ -41,14 +70,17 @@ mod tests {
     const NOW: Time = Time::from_secs(1_800_000_000);
 
     fn waits(jitter: f64) -> Vec<u64> {
-        (0..12).map_while(|n| next_attempt(n, NOW, jitter, None)).map(|t| t.since(NOW).as_secs()).collect()
+        (0..12)
+            .map_while(|n| next_attempt(n, NOW, jitter, None, None).at)
+            .map(|t| t.since(NOW).as_secs())
+            .collect()
     }
 
     #[test]
     fn the_table_is_the_contracts_and_ends() {
         assert_eq!(waits(0.0), [0, 5, 30, 120, 600, 1_800, 7_200, 18_000, 36_000]);
-        assert_eq!(next_attempt(9, NOW, 0.5, Some(Duration::from_secs(1))), None);
-        assert_eq!(next_attempt(u32::MAX, NOW, 0.5, None), None);
+        assert_eq!(next_attempt(9, NOW, 0.5, Some(Duration::from_secs(1)), None).at, None);
+        assert_eq!(next_attempt(u32::MAX, NOW, 0.5, None, None).at, None);
     }
 
     #[test]
@@ -61,10 +93,32 @@ mod tests {
 
     #[test]
     fn the_other_sides_wish_is_honoured_within_reason() {
-        let wait = |after| next_attempt(1, NOW, 0.0, Some(after)).unwrap().since(NOW);
+        let wait = |after| next_attempt(1, NOW, 0.0, Some(after), None).at.unwrap().since(NOW);
         assert_eq!(wait(Duration::from_secs(90)), Duration::from_secs(90));
         assert_eq!(wait(Duration::from_secs(1)), Duration::from_secs(5), "never sooner than the table");
         assert_eq!(wait(Duration::MAX), AFTER_MAX);
+    }
+
+    #[test]
+    fn the_span_holds_the_whole_table_with_all_its_jitter() {
+        assert!(Duration::from_secs(waits(1.0).iter().sum()) < SPAN);
+    }
+
+    #[test]
+    fn fault_64_no_wait_outlasts_the_money_and_nothing_is_given_up_before_it_ends() {
+        let hours = |hours: u64| Some(NOW.plus(Duration::from_secs(hours * 3_600)));
+        let again = |made, money_ends| {
+            let Again { at, too_late } = next_attempt(made, NOW, 0.0, None, money_ends);
+            (at.map(|at| at.since(NOW).as_secs()), too_late)
+        };
+        assert_eq!(again(5, hours(1)), (Some(1_800), false), "half an hour is soon enough");
+        assert_eq!(again(6, hours(2)), (Some(1_800), true), "two hours are not: a quarter of them");
+        assert_eq!(again(9, hours(8)), (Some(7_200), true), "the table is at its end, the money not");
+        assert_eq!(again(9, hours(11)), (None, false), "an end so far off keeps nothing alive");
+        assert_eq!(again(1, Some(NOW.plus(Duration::from_secs(4)))), (Some(30), true), "no spin at the end");
+        assert_eq!(again(6, Some(NOW)), (Some(7_200), false), "what has ended hurries nobody");
+        let asked = next_attempt(6, NOW, 0.0, Some(Duration::from_secs(3_600)), hours(2)).at;
+        assert_eq!(asked, hours(1), "but the other side's wish holds");
     }
 
     #[test]

@@ -338,7 +338,7 @@ mod tests {
             let key = AlertKey { rule: "low".into(), subject: Subject::Team { id: subject } };
             view.firing.insert(key, (state, Severity::Warning));
         }
-        let depth = OutboxDepth { waiting: 3, oldest: Some(Time::from_millis(1_500)) };
+        let depth = OutboxDepth { waiting: 3, oldest: Some(Time::from_millis(1_500)), trouble: None };
         view.outbox.insert("ops".into(), depth);
         assert_eq!(
             lines(&metrics, &view, "spheron_watch_alerts_firing{"),

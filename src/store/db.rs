@@ -108,6 +108,16 @@ impl Db {
         self.write(|conn| outbox::claim(conn, receiver, now))
     }
 
+    /// Takes a row that has waited since before `than`, due or not.
+    pub fn claim_older(
+        &mut self,
+        receiver: &str,
+        than: Time,
+        now: Time,
+    ) -> Result<Option<OutboxRow>, StoreError> {
+        self.write(|conn| outbox::claim_older(conn, receiver, than, now))
+    }
+
     pub fn settle(&mut self, seq: i64, receipt: &Receipt, now: Time) -> Result<(), StoreError> {
         self.write(|conn| outbox::settle(conn, seq, receipt, now))
     }
@@ -126,6 +136,22 @@ impl Db {
             let heir = outbox::hand_on(conn, seq, heirs, now)?;
             outbox::settle(conn, seq, &Receipt::Dead { why: why.clone() }, now)?;
             Ok(heir)
+        })
+    }
+
+    /// Enters an attempt that may come too late to be repeated, and tells all `others` that never had the notice; says who.
+    pub fn spread(
+        &mut self,
+        seq: i64,
+        receipt: &Receipt,
+        others: &[Arc<str>],
+        now: Time,
+    ) -> Result<Vec<Arc<str>>, StoreError> {
+        self.write(|conn| {
+            // Before it may end, which takes it out of its lanes.
+            let told = outbox::spread(conn, seq, others, now)?;
+            outbox::settle(conn, seq, receipt, now)?;
+            Ok(told)
         })
     }
 

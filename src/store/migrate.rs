@@ -14,8 +14,11 @@ use rusqlite::{Connection, TransactionBehavior};
 use super::{OpenError, lock::beside};
 
 /// In order; migration N brings `user_version` from N to N + 1.
-pub const MIGRATIONS: &[&str] =
-    &[include_str!("schema/0001_first.sql"), include_str!("schema/0002_groups.sql")];
+pub const MIGRATIONS: &[&str] = &[
+    include_str!("schema/0001_first.sql"),
+    include_str!("schema/0002_groups.sql"),
+    include_str!("schema/0003_deliveries.sql"),
+];
 
 /// As the first migration sets it: "SPWK".
 pub const APPLICATION_ID: i32 = 0x5350_574b;

@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::{StoreError, recall::json};
-use crate::model::{Notice, OutboxDepth, OutboxRow, Receipt, Time};
+use crate::model::{Notice, OutboxDepth, OutboxRow, Receipt, Time, Trouble};
 
 const WAITING: i64 = 0;
 const CLAIMED: i64 = 1;
@@ -53,18 +53,40 @@ pub fn enqueue(conn: &Connection, notice: &Notice, at: Time) -> Result<(), Store
 
 /// The oldest row of the receiver that is due and first of its lane.
 pub fn claim(conn: &Connection, receiver: &str, now: Time) -> Result<Option<OutboxRow>, StoreError> {
+    let due = (now.millis(), now.plus(RETRY_MAX).millis());
+    take(conn, receiver, now, due, i64::MAX)
+}
+
+/// The oldest row of the receiver that is first of its lane and has waited since before `than`, due or not.
+pub fn claim_older(
+    conn: &Connection,
+    receiver: &str,
+    than: Time,
+    now: Time,
+) -> Result<Option<OutboxRow>, StoreError> {
+    take(conn, receiver, now, (i64::MAX, i64::MAX), than.millis())
+}
+
+fn take(
+    conn: &Connection,
+    receiver: &str,
+    now: Time,
+    (due_until, ahead_from): (i64, i64),
+    created_until: i64,
+) -> Result<Option<OutboxRow>, StoreError> {
     let mut claim = conn.prepare_cached(
         "UPDATE outbox SET state = 1, claimed_at = ?2
          WHERE state = 0 AND seq = (
            SELECT seq FROM outbox AS o
-           WHERE o.receiver = ?1 AND o.state < 2 AND o.state = 0 AND (o.next_at <= ?2 OR o.next_at > ?3)
+           WHERE o.receiver = ?1 AND o.state < 2 AND o.state = 0 AND (o.next_at <= ?3 OR o.next_at > ?4)
+             AND o.created_at <= ?5
              AND NOT EXISTS (SELECT 1 FROM lane AS l JOIN lane AS e
                ON e.receiver = l.receiver AND e.lane = l.lane AND e.outbox < l.outbox WHERE l.outbox = o.seq)
            ORDER BY o.seq LIMIT 1)
          RETURNING seq, receiver, attempts, created_at, (SELECT body FROM notice WHERE pk = notice)",
     )?;
     let row: Option<(i64, Arc<str>, u32, i64, String)> = claim
-        .query_row(params![receiver, now.millis(), now.plus(RETRY_MAX).millis()], |row| {
+        .query_row(params![receiver, now.millis(), due_until, ahead_from, created_until], |row| {
             Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?))
         })
         .optional()?;
@@ -122,14 +144,39 @@ pub fn hand_on(
         }
     }
     let Some(heir) = heir else { return Ok(None) };
-    conn.prepare_cached(
-        "INSERT INTO outbox (notice, receiver, state, attempts, created_at, next_at)
-         SELECT notice, ?2, 0, 0, ?3, ?3 FROM outbox WHERE seq = ?1",
-    )?
-    .execute(params![seq, heir, now.millis()])?;
-    conn.prepare_cached("INSERT OR IGNORE INTO lane SELECT ?2, lane, ?3 FROM lane WHERE outbox = ?1")?
-        .execute(params![seq, heir, conn.last_insert_rowid()])?;
+    add_heir(conn, seq, heir, now)?;
     Ok(Some(heir.clone()))
+}
+
+/// Puts the notice of a row into the lanes of every receiver that never had it; says who they are.
+pub fn spread(
+    conn: &Connection,
+    seq: i64,
+    others: &[Arc<str>],
+    now: Time,
+) -> Result<Vec<Arc<str>>, StoreError> {
+    let mut told = Vec::new();
+    for name in others {
+        if add_heir(conn, seq, name, now)? {
+            told.push(name.clone());
+        }
+    }
+    Ok(told)
+}
+
+/// `false`: it has the notice already, delivered or not.
+fn add_heir(conn: &Connection, seq: i64, heir: &Arc<str>, now: Time) -> Result<bool, StoreError> {
+    let added = conn
+        .prepare_cached(
+            "INSERT OR IGNORE INTO outbox (notice, receiver, state, attempts, created_at, next_at)
+             SELECT notice, ?2, 0, 0, ?3, ?3 FROM outbox WHERE seq = ?1",
+        )?
+        .execute(params![seq, heir, now.millis()])?;
+    if added > 0 {
+        conn.prepare_cached("INSERT OR IGNORE INTO lane SELECT ?2, lane, ?3 FROM lane WHERE outbox = ?1")?
+            .execute(params![seq, heir, conn.last_insert_rowid()])?;
+    }
+    Ok(added > 0)
 }
 
 /// Gives a claim back without an attempt: its claimer is gone.
@@ -153,19 +200,69 @@ pub fn next_due(conn: &Connection, receiver: &str) -> Result<Option<Time>, Store
     Ok(due.map(Time::from_millis))
 }
 
-/// What is waiting or under way, per receiver; a receiver with nothing is absent.
+/// What is waiting or under way at each receiver, and what troubles it; a receiver with neither is absent.
 pub fn depth(conn: &Connection) -> Result<BTreeMap<Arc<str>, OutboxDepth>, StoreError> {
-    let mut select = conn.prepare_cached(
-        "SELECT receiver, count(*), min(created_at) FROM outbox WHERE state < 2 GROUP BY receiver",
+    let mut depths = BTreeMap::new();
+    let mut open = conn.prepare_cached(
+        "SELECT receiver, count(*), min(created_at), min(iif(attempts > 0, seq, NULL)) FROM outbox WHERE state < 2
+         GROUP BY receiver",
     )?;
-    let rows = select.query_map([], |row| {
-        let waiting = row.get::<_, i64>(1)?.unsigned_abs();
-        Ok((
-            row.get(0)?,
-            OutboxDepth { waiting, oldest: row.get::<_, Option<i64>>(2)?.map(Time::from_millis) },
-        ))
-    })?;
-    Ok(rows.collect::<Result<_, _>>()?)
+    let mut rows = open.query([])?;
+    while let Some(row) = rows.next()? {
+        let depth = OutboxDepth {
+            waiting: row.get::<_, i64>(1)?.unsigned_abs(),
+            oldest: row.get::<_, Option<i64>>(2)?.map(Time::from_millis),
+            trouble: row.get::<_, Option<i64>>(3)?.map(|seq| failing(conn, seq)).transpose()?,
+        };
+        depths.insert(row.get(0)?, depth);
+    }
+    for (receiver, trouble) in dead(conn)? {
+        let depth: &mut OutboxDepth = depths.entry(receiver).or_default();
+        depth.trouble.get_or_insert(trouble);
+    }
+    Ok(depths)
+}
+
+/// An open row that was tried and not taken.
+fn failing(conn: &Connection, seq: i64) -> Result<Trouble, StoreError> {
+    let mut first = conn.prepare_cached("SELECT min(at) FROM attempt WHERE outbox = ?1")?;
+    let at: i64 = first.query_row([seq], |row| row.get(0))?;
+    Ok(Trouble { since: Time::from_millis(at), dead: false, why: last_why(conn, seq)? })
+}
+
+/// Receivers whose last notice to end is a dead letter. Walks from name to name, however many rows each has.
+fn dead(conn: &Connection) -> Result<Vec<(Arc<str>, Trouble)>, StoreError> {
+    let mut last = conn.prepare_cached(
+        "WITH RECURSIVE ended (receiver) AS (
+           SELECT min(receiver) FROM outbox WHERE state >= 2
+           UNION ALL
+           SELECT (SELECT min(receiver) FROM outbox WHERE state >= 2 AND receiver > ended.receiver)
+           FROM ended WHERE ended.receiver IS NOT NULL)
+         SELECT o.receiver, o.seq, o.ended_at FROM ended JOIN outbox AS o ON o.seq =
+           (SELECT seq FROM outbox WHERE state >= 2 AND receiver = ended.receiver ORDER BY ended_at DESC, seq DESC LIMIT 1)
+         WHERE o.state = ?1",
+    )?;
+    let mut rows = last.query([DEAD])?;
+    let mut dead = Vec::new();
+    while let Some(row) = rows.next()? {
+        let (seq, at) = (row.get(1)?, Time::from_millis(row.get(2)?));
+        dead.push((row.get(0)?, Trouble { since: at, dead: true, why: last_why(conn, seq)? }));
+    }
+    Ok(dead)
+}
+
+fn last_why(conn: &Connection, seq: i64) -> Result<Arc<str>, StoreError> {
+    let text: Option<String> = conn
+        .prepare_cached("SELECT receipt FROM attempt WHERE outbox = ?1 ORDER BY seq DESC LIMIT 1")?
+        .query_row([seq], |row| row.get(0))
+        .optional()?;
+    let receipt: Option<Receipt> = text.map(|text| json("attempt", &text)).transpose()?;
+    Ok(match receipt {
+        Some(Receipt::Delivered { detail: why } | Receipt::Retry { why, .. } | Receipt::Dead { why }) => {
+            why.into()
+        }
+        None => "".into(),
+    })
 }
 
 /// Deletes some of what ended long ago; returns how many rows, so that the caller goes on until there are none.

@@ -52,9 +52,25 @@ impl Store {
 
     /// A claim whose caller has gone away meanwhile is given back.
     pub async fn claim(&self, receiver: Arc<str>, now: Time) -> Result<Option<OutboxRow>, StoreError> {
+        self.take(move |db| db.claim(&receiver, now)).await
+    }
+
+    pub async fn claim_older(
+        &self,
+        receiver: Arc<str>,
+        than: Time,
+        now: Time,
+    ) -> Result<Option<OutboxRow>, StoreError> {
+        self.take(move |db| db.claim_older(&receiver, than, now)).await
+    }
+
+    async fn take(
+        &self,
+        claim: impl FnOnce(&mut Db) -> Result<Option<OutboxRow>, StoreError> + Send + 'static,
+    ) -> Result<Option<OutboxRow>, StoreError> {
         let (reply, answer) = oneshot::channel();
         self.send(Message::Job(Box::new(move |db| {
-            if let Err(Ok(Some(row))) = reply.send(db.claim(&receiver, now)) {
+            if let Err(Ok(Some(row))) = reply.send(claim(db)) {
                 // If this fails too, the claim is free again at the next start.
                 let _ = db.release(row.seq);
             }
@@ -75,6 +91,16 @@ impl Store {
         now: Time,
     ) -> Result<Option<Arc<str>>, StoreError> {
         self.call(move |db| db.bury(seq, why, &heirs, now)).await
+    }
+
+    pub async fn spread(
+        &self,
+        seq: i64,
+        receipt: Receipt,
+        others: Vec<Arc<str>>,
+        now: Time,
+    ) -> Result<Vec<Arc<str>>, StoreError> {
+        self.call(move |db| db.spread(seq, &receipt, &others, now)).await
     }
 
     pub async fn release(&self, seq: i64) -> Result<(), StoreError> {

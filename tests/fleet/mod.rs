@@ -121,7 +121,10 @@ pub fn small(start: Time, now: Time) -> View {
     let firing = AlertState::Firing { since: start, told: Some(start), cleared: None, fired: Vec::new() };
     View {
         firing: BTreeMap::from([(key, (firing, Severity::Critical))]),
-        outbox: BTreeMap::from([("ops".into(), OutboxDepth { waiting: 2, oldest: Some(start) })]),
+        outbox: BTreeMap::from([(
+            "ops".into(),
+            OutboxDepth { waiting: 2, oldest: Some(start), trouble: None },
+        )]),
         database_bytes: 65_536,
         ..view(snapshot, now)
     }
