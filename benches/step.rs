@@ -102,7 +102,7 @@ impl Rig {
         let rules = settings.map(|settings| settings.rules).unwrap_or_default();
         let (before, after) = bodies(deployments);
         let snapshot = Snapshot { unscoped_covers: true, ..Snapshot::default() };
-        let money = Money::new(jiff::tz::TimeZone::UTC, BTreeMap::new());
+        let money = Money::new(jiff::tz::TimeZone::UTC, Default::default());
         let canned = Arc::new(Mutex::new((START, before.clone())));
         let mut rig = Self {
             client: Client::seeded(Canned(canned.clone()), Some(10_000), Arc::new(NoMeter), 1),

@@ -235,7 +235,7 @@ pub async fn run(wiring: Wiring, stop: CancellationToken) -> Result<(), AppError
     let mut engine = Engine::new(
         wiring.rules,
         wiring.watched,
-        Money::new(wiring.cadence.zone.clone(), recovered.lines),
+        Money::new(wiring.cadence.zone.clone(), recovered.books),
         recovered.alerts,
     )
     .resume(recovered.groups, recovered.polls);

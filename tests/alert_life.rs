@@ -48,7 +48,7 @@ struct Process {
 impl Process {
     fn start(path: &Path) -> Self {
         let (db, recovered) = Db::open(path).unwrap();
-        let money = Money::new(TimeZone::UTC, recovered.lines);
+        let money = Money::new(TimeZone::UTC, recovered.books);
         let engine = Engine::new(rules(), vec![Glob::new("*")], money, recovered.alerts)
             .resume(recovered.groups, recovered.polls);
         Self { core: Core::new(recovered.snapshot, engine), db }

@@ -142,7 +142,8 @@ fn the_exit_codes_are_those_of_the_program() {
 #[test]
 fn the_metrics_that_are_named_are_served() {
     let text = readme();
-    let source = fs::read_to_string(root().join("src/serve/metrics.rs")).unwrap();
+    let read = |file: &str| fs::read_to_string(root().join("src/serve").join(file)).unwrap();
+    let source = read("metrics.rs") + &read("metrics/money.rs");
     let named: BTreeSet<&str> = text
         .split('`')
         .filter(|word| {

@@ -20,11 +20,12 @@ use std::{
 
 use proptest::prelude::*;
 use rusqlite::Connection;
+use sha2::{Digest, Sha256};
 use spheron_watch::{
     clock::Clock,
     model::{
-        Account, AlertKey, AlertState, Change, Deployment, DeploymentId, Entry, EventId, FailureKind, Feed,
-        Group, GroupKey, InstanceType, Notice, Offer, OutboxDepth, Outcome, PollRow, Presence, Receipt,
+        Account, AlertKey, AlertState, Books, Change, Deployment, DeploymentId, Entry, EventId, FailureKind,
+        Feed, Group, GroupKey, InstanceType, Notice, Offer, OutboxDepth, Outcome, PollRow, Presence, Receipt,
         Severity, Silence, Snapshot, Status, StepRecord, Subject, TeamId, Time, Together, Tracked,
         TrackedTeam, TrackedVolume, Transition, Trouble, Usd, Volume, VolumeId, VolumeStatus,
     },
@@ -701,13 +702,17 @@ fn any_volume() -> impl Strategy<Value = Change> {
 
 fn any_team() -> impl Strategy<Value = Change> {
     let balance = proptest::option::of(0..3_i64);
-    (0..2_u8, balance, maybe_time(), maybe_time()).prop_map(|(id, cents, balance_at, unknown_since)| {
-        let mut team = team(&format!("t{id}"), 0, secs(0));
-        team.balance = cents.map(Usd::from_cents);
-        team.previous = balance_at.map(|at| (Usd::from_cents(7), at));
-        team.denied = unknown_since.map(|_| "403".into());
-        Change::Team(Arc::new(TrackedTeam { balance_at, unknown_since, ..team }))
-    })
+    let unknown = prop_oneof![3 => Just(None), 1 => maybe_time()];
+    let before = 0..3_i64; // often the balance of the row before: then the change is the balance's alone
+    (0..2_u8, balance, maybe_time(), unknown, before).prop_map(
+        |(id, cents, balance_at, unknown_since, before)| {
+            let mut team = team(&format!("t{id}"), 0, secs(0));
+            team.balance = cents.map(Usd::from_cents);
+            team.previous = balance_at.map(|at| (Usd::from_cents(before), at));
+            team.denied = unknown_since.map(|_| "403".into());
+            Change::Team(Arc::new(TrackedTeam { balance_at, unknown_since, ..team }))
+        },
+    )
 }
 
 fn any_rest() -> impl Strategy<Value = Change> {
@@ -795,16 +800,76 @@ proptest! {
             db.commit(record).unwrap();
             model.apply(record);
         }
-        let present = Recovered {
+        let mut present = db.recover().unwrap();
+        present.snapshot.balance_history.clear();
+        let expected = Recovered {
             snapshot: model.snapshot.clone(),
             alerts: model.alerts.clone(),
             groups: model.groups.clone(),
             polls: model.polls.clone(),
-            lines: BTreeMap::new(),
+            books: Books::default(),
         };
-        prop_assert_eq!(db.recover().unwrap(), present);
+        prop_assert_eq!(present, expected);
         for at in -1..31 {
             prop_assert_eq!(db.values_at(secs(at)).unwrap(), model.at(secs(at)), "at {}", at);
         }
     }
+}
+
+/// What the first schema's daemons left on disks.
+fn of_the_first_version(path: &Path) {
+    let schema = include_str!("../src/store/schema/0001_first.sql");
+    let digest: String = Sha256::digest(schema).iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(
+        digest, "19aa4389d14d13e19dd12469c882b5bb9010ac886a8d69c9f8c4356de9275d13",
+        "it was released: databases out there have run it"
+    );
+    let conn = Connection::open(path).unwrap();
+    conn.execute_batch(&format!("{schema}; PRAGMA user_version = 1;")).unwrap();
+    conn.execute_batch(include_str!("store/first_version.sql")).unwrap();
+}
+
+#[test]
+fn fault_37_a_database_of_the_first_version_is_brought_forward_and_keeps_its_rows() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("watch.db");
+    of_the_first_version(&path);
+    let (mut db, recovered) = Db::open(&path).unwrap();
+    assert!(Path::new(&format!("{}.before-{}", path.display(), version(&path))).exists(), "a copy of before");
+
+    let snapshot = &recovered.snapshot;
+    let train = &snapshot.deployments[&DeploymentId::new("d1")];
+    assert_eq!((&*train.deployment.name, train.deployment.total_cost), ("train", Usd::from_cents(500)));
+    assert_eq!(snapshot.deployments[&DeploymentId::new("d2")].deployment.status, Status::Terminated);
+    let lab = &snapshot.teams[&TeamId::new("t1")];
+    assert_eq!(lab.balance, Some(Usd::from_cents(9_700)));
+    assert_eq!(lab.previous, Some((Usd::from_cents(10_000), secs(1_800_000_060))));
+    assert_eq!(snapshot.volumes[&VolumeId::new("v1")].volume.used_bytes, 120_000_000_000);
+    assert!(snapshot.unscoped_covers);
+    let history = &*snapshot.balance_history[&TeamId::new("t1")];
+    assert_eq!(history.iter().map(|(_, usd)| *usd).collect::<Vec<_>>(), [10_000, 9_700].map(Usd::from_cents));
+    let firing: Vec<&str> =
+        recovered.alerts.iter().filter(|(_, state)| state.is_firing()).map(|(key, _)| &*key.rule).collect();
+    assert_eq!((recovered.alerts.len(), &firing[..]), (3, &["low-balance"][..]));
+    assert_eq!(
+        recovered.books,
+        Books { seen: Some(Time::from_millis(1_800_000_060_005)), ..Books::default() }
+    );
+
+    let row = db.claim("chat", secs(1_800_000_200)).unwrap().unwrap();
+    assert_eq!((row.seq, &*row.notice.title), (2, "low balance: Lab has $97.00 left"));
+    let mut cost = (**train).clone();
+    cost.deployment.total_cost = Usd::from_cents(600);
+    let change = Change::Deployment(Arc::new(cost));
+    db.commit(&StepRecord { at: secs(1_800_000_200), changes: vec![change], ..StepRecord::default() })
+        .unwrap();
+    let again = db.recover().unwrap().snapshot;
+    assert_eq!(again.deployments[&DeploymentId::new("d1")].deployment.total_cost, Usd::from_cents(600));
+    let then = db.values_at(secs(1_800_000_001)).unwrap().unwrap();
+    assert_eq!(then.deployments[&DeploymentId::new("d1")].deployment.total_cost, Usd::from_cents(400));
+}
+
+fn version(path: &Path) -> i64 {
+    let conn = Connection::open(path).unwrap();
+    conn.pragma_query_value(None, "user_version", |row| row.get(0)).unwrap()
 }

@@ -62,12 +62,11 @@ pub fn status_line(view: &View) -> String {
         return "nothing read yet".to_owned();
     }
     let running = snapshot.deployments.values().filter(|tracked| tracked.is_live()).count();
-    let burns = || snapshot.teams.keys().map(|team| snapshot.burn_per_hour(team));
-    let mut line = format!("{running} running, {}/h", burns().sum::<Usd>());
-    let left =
-        snapshot.teams.values().zip(burns()).filter_map(|(team, burn)| team.balance?.lasts_at(burn)).min();
-    if let Some(left) = left {
-        line.push_str(&format!(", {} left", humanize(left)));
+    let burn: Usd = view.forecasts.values().map(|forecast| forecast.committed).sum();
+    let mut line = format!("{running} running, {burn}/h");
+    let ends = view.forecasts.iter().filter(|(team, _)| snapshot.teams.contains_key(*team));
+    if let Some(end) = ends.filter_map(|(_, forecast)| forecast.end()).min() {
+        line.push_str(&format!(", {} left", humanize(end.since(view.at))));
     }
     if !view.firing.is_empty() {
         line.push_str(&format!(", {} alert(s) firing", view.firing.len()));

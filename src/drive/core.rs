@@ -168,6 +168,7 @@ impl Core {
             groups: decisions.groups,
             lines: decisions.lines,
             charges: decisions.charges,
+            purses: decisions.purses,
         }
     }
 
@@ -183,6 +184,7 @@ impl Core {
             snapshot: self.recorded.clone(),
             firing: self.engine.firing(),
             forecasts: self.engine.forecasts().clone(),
+            budgets: self.engine.budgets(&self.snapshot),
             generation: last.generation.saturating_add(1),
             config_reload_ok: self.snapshot.config_error.is_none(),
             outbox: last.outbox.clone(),

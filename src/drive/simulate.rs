@@ -26,10 +26,10 @@ use super::{
 };
 use crate::{
     engine::{Engine, Money},
-    model::{Delivery, Feed, Glob, Grouping, NoMeter, Notice, Rule, Scope, StepRecord, Time},
+    model::{Books, Delivery, Feed, Glob, Grouping, NoMeter, Notice, Rule, Scope, StepRecord, Time},
     sim::World,
     spheron::Client,
-    store::{Db, Recovered, StoreError},
+    store::{Db, StoreError},
 };
 
 /// How long a feed that may not speak waits, as live.
@@ -139,7 +139,7 @@ impl Simulation {
         let mut engine = Engine::new(
             rules.clone(),
             vec![Glob::new("*")],
-            Money::new(cadence.zone.clone(), BTreeMap::new()),
+            Money::new(cadence.zone.clone(), Books::default()),
             BTreeMap::new(),
         );
         engine.regroup(grouping.clone());
@@ -216,11 +216,6 @@ impl Simulation {
         &self.core
     }
 
-    /// What another process would know now.
-    pub fn recovered(&self) -> Result<Recovered, SimulationError> {
-        Ok(self.db.recover()?)
-    }
-
     /// In the order in which they were taken.
     pub fn sent(&self) -> &[Sent] {
         &self.sent
@@ -234,6 +229,11 @@ impl Simulation {
     /// A digest of every record and every delivery so far: the same seed gives the same.
     pub fn trace(&self) -> String {
         self.trace.clone().finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// What another process would start from.
+    pub fn db(&self) -> &Db {
+        &self.db
     }
 
     /// Notices that no receiver has taken yet.
@@ -274,7 +274,7 @@ impl Simulation {
         let mut engine = Engine::new(
             self.rules.clone(),
             vec![Glob::new("*")],
-            Money::new(self.cadence.zone.clone(), recovered.lines),
+            Money::new(self.cadence.zone.clone(), recovered.books),
             recovered.alerts,
         )
         .resume(recovered.groups, recovered.polls);
@@ -360,8 +360,8 @@ impl Simulation {
                 let line = (poll.at.millis(), poll.feed, poll.items, poll.failure.is_some());
                 self.trace.update(format!("{line:?}"));
             }
-            let decided = StepRecord { polls: Vec::new(), ..record.clone() };
-            if !decided.is_empty() {
+            if !record.is_quiet() {
+                let decided = StepRecord { polls: Vec::new(), ..record.clone() };
                 self.trace.update(format!("{decided:?}"));
             }
             self.db.commit(&record)?;

@@ -28,10 +28,18 @@ pub fn values<'a>(
     let is = |other: Label| label == other;
     match subject {
         Subject::Account => Vec::new(),
-        Subject::Team { id } if is(Label::Id) => vec![id.as_str()],
-        Subject::Team { id } if is(Label::Team) => team(snapshot, id),
-        Subject::Team { id } if is(Label::Name) => team(snapshot, id).split_off(1),
-        Subject::Team { .. } => Vec::new(),
+        Subject::Team { id } | Subject::Occasion { team: id, .. } => match label {
+            Label::Id => vec![id.as_str()],
+            Label::Team => team(snapshot, id),
+            Label::Name => team(snapshot, id).split_off(1),
+            Label::Rule
+            | Label::Kind
+            | Label::Severity
+            | Label::GpuType
+            | Label::Provider
+            | Label::Region
+            | Label::InstanceType => Vec::new(),
+        },
         Subject::Deployment { id, .. } if is(Label::Id) => vec![id.as_str()],
         Subject::Deployment { id, .. } => snapshot
             .deployments

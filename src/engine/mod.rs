@@ -31,8 +31,8 @@ use jiff::tz::TimeZone;
 use tell::{Teller, Urgent};
 
 use crate::model::{
-    AlertKey, AlertState, Decisions, Entry, Feed, Forecast, Glob, Group, GroupKey, Grouping, Held,
-    HeldReason, Rule, Severity, Snapshot, Subject, TeamId, Time, Transition, Wake,
+    AlertKey, AlertState, BudgetView, Decisions, Entry, Feed, Forecast, Glob, Group, GroupKey, Grouping,
+    Held, HeldReason, Rule, Severity, Snapshot, Subject, TeamId, Time, Transition, Wake,
 };
 
 /// Rules and what became of them so far. The state is rows keyed by (rule, subject); it is persisted by whoever commits the
@@ -118,6 +118,11 @@ impl Engine {
         firing
     }
 
+    /// Where every budget stands.
+    pub fn budgets(&self, snapshot: &Snapshot) -> Vec<BudgetView> {
+        self.rules.iter().flat_map(|rule| rules::budgets(rule, snapshot, &self.forecasts)).collect()
+    }
+
     /// Decides what to tell now. Stepping again on the same snapshot and time decides nothing new.
     pub fn step(&mut self, snapshot: &Snapshot, now: Time) -> Decisions {
         self.run(snapshot, now, None)
@@ -132,8 +137,12 @@ impl Engine {
 
     fn run(&mut self, snapshot: &Snapshot, now: Time, held: Option<&mut Vec<Held>>) -> Decisions {
         let booked = self.money.step(snapshot, now);
-        let mut decisions =
-            Decisions { lines: booked.lines, charges: booked.charges, ..Decisions::default() };
+        let mut decisions = Decisions {
+            lines: booked.lines,
+            charges: booked.charges,
+            purses: booked.purses,
+            ..Decisions::default()
+        };
         self.polls.look(snapshot);
         let rules = std::mem::take(&mut self.rules);
         self.drop_rules_that_are_gone(&rules, &mut decisions);

@@ -14,7 +14,7 @@ use std::{
 use crate::model::{
     Access, Balance, Change, Deployment, DeploymentId, Facts, Failure, FailureKind, Feed, FeedHealth, Glob,
     Listing, Observation, Outcome, Presence, Scope, Shrunk, Snapshot, Status, TeamId, Time, Tracked,
-    TrackedTeam, TrackedVolume, Volume,
+    TrackedTeam, TrackedVolume, Volume, snapshot::push_balance,
 };
 
 /// 404 on two polls: gone, and not by a status of its own.
@@ -204,6 +204,10 @@ fn new_team(id: &TeamId) -> TrackedTeam {
 }
 
 fn enter_balance(snapshot: &mut Snapshot, balance: &Balance, at: Time) {
+    let history = snapshot.balance_history.entry(balance.team.clone()).or_default();
+    if history.last().is_none_or(|(_, last)| *last != balance.balance) {
+        push_balance(Arc::make_mut(history), at, balance.balance);
+    }
     let team =
         snapshot.teams.entry(balance.team.clone()).or_insert_with(|| Arc::new(new_team(&balance.team)));
     let team = Arc::make_mut(team);

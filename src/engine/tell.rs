@@ -150,7 +150,10 @@ impl Teller<'_> {
         let notice = self.several(&group.receiver, told, &[group]);
         let scope = match notice.key.subject {
             Subject::Team { ref id } => format!(" in {}", self.team_name(id)),
-            Subject::Account | Subject::Deployment { .. } | Subject::Volume { .. } => String::new(),
+            Subject::Account
+            | Subject::Deployment { .. }
+            | Subject::Volume { .. }
+            | Subject::Occasion { .. } => String::new(),
         };
         let of =
             if &*notice.key.rule == SEVERAL { String::new() } else { format!(" of {}", notice.key.rule) };

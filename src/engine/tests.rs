@@ -2,8 +2,9 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use super::*;
 use crate::model::{
-    Balance, Change, Deployment, DeploymentId, Facts, Failure, FailureKind, Feed, FeedHealth, HeldReason,
-    InstanceType, Listing, Observation, Presence, Route, RuleKind, Scope, Status, TeamId, Unreadable, Usd,
+    Balance, Books, Change, Deployment, DeploymentId, Facts, Failure, FailureKind, Feed, FeedHealth,
+    HeldReason, InstanceType, Listing, Observation, Presence, Route, RuleKind, Scope, Status, TeamId,
+    Unreadable, Usd,
 };
 
 mod life;
@@ -70,7 +71,7 @@ fn seen(feed: Feed, at: Time, scope: Scope, result: Result<Facts, Failure>) -> O
 }
 
 fn engine(rules: Vec<Rule>, state: BTreeMap<AlertKey, AlertState>) -> Engine {
-    Engine::new(rules, vec![Glob::new("*")], Money::new(TimeZone::UTC, BTreeMap::new()), state)
+    Engine::new(rules, vec![Glob::new("*")], Money::new(TimeZone::UTC, Books::default()), state)
 }
 
 /// A little rig: an account of one team, a snapshot, an engine.

@@ -40,23 +40,48 @@ impl fmt::Display for Severity {
 #[serde(rename_all = "lowercase", tag = "kind")]
 pub enum Subject {
     Account,
-    Team { id: TeamId },
-    Deployment { id: DeploymentId, created_at: Time },
-    Volume { id: VolumeId },
+    Team {
+        id: TeamId,
+    },
+    Deployment {
+        id: DeploymentId,
+        created_at: Time,
+    },
+    Volume {
+        id: VolumeId,
+    },
+    /// Something of a team that is told once each time it happens, and forgotten when it has passed.
+    Occasion {
+        team: TeamId,
+        at: Time,
+        mark: Mark,
+    },
+}
+
+/// What an occasion is. Its time is the beginning of the budget's period, or when the balance changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mark {
+    /// So many percents of a budget are spent.
+    Spent(u16),
+    /// So many percents of a budget will be spent.
+    Forecast(u16),
+    /// The balance changed.
+    Balance,
 }
 
 impl Subject {
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Account => "account",
-            Self::Team { .. } => "team",
+            Self::Team { .. } | Self::Occasion { .. } => "team",
             Self::Deployment { .. } => "deployment",
             Self::Volume { .. } => "volume",
         }
     }
 }
 
-/// `account`, `team/ID`, `deployment/ID@CREATED_MS`, `volume/ID`: the key in the database and in ids.
+/// `account`, `team/ID`, `deployment/ID@CREATED_MS`, `volume/ID`, `occasion/TEAM@MS:MARK`: the key in the database and in ids.
 impl fmt::Display for Subject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -64,6 +89,14 @@ impl fmt::Display for Subject {
             Self::Team { id } => write!(f, "team/{id}"),
             Self::Deployment { id, created_at } => write!(f, "deployment/{id}@{}", created_at.millis()),
             Self::Volume { id } => write!(f, "volume/{id}"),
+            Self::Occasion { team, at, mark } => {
+                write!(f, "occasion/{team}@{}:", at.millis())?;
+                match mark {
+                    Mark::Spent(percent) => write!(f, "spent-{percent}"),
+                    Mark::Forecast(percent) => write!(f, "forecast-{percent}"),
+                    Mark::Balance => f.write_str("balance"),
+                }
+            }
         }
     }
 }

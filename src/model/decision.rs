@@ -5,8 +5,8 @@
 use std::sync::Arc;
 
 use super::{
-    AlertKey, AlertState, Change, Charge, FailureKind, Feed, Group, GroupKey, Line, Notice, Outcome, Subject,
-    Time,
+    AlertKey, AlertState, Change, Charge, FailureKind, Feed, Group, GroupKey, Line, Notice, Outcome, Purse,
+    Subject, TeamId, Time,
 };
 
 #[must_use = "decisions that are not committed are lost alerts"]
@@ -20,6 +20,7 @@ pub struct Decisions {
     /// The ledger: lines that changed (`None` removes the row), and what they add to the rollups.
     pub lines: Vec<(Subject, Option<Line>)>,
     pub charges: Vec<Charge>,
+    pub purses: Vec<(TeamId, Purse)>,
     pub wake: Option<Wake>,
 }
 
@@ -69,17 +70,23 @@ pub struct StepRecord {
     pub groups: Vec<(GroupKey, Option<Group>)>,
     pub lines: Vec<(Subject, Option<Line>)>,
     pub charges: Vec<Charge>,
+    pub purses: Vec<(TeamId, Purse)>,
 }
 
 impl StepRecord {
     pub fn is_empty(&self) -> bool {
-        self.polls.is_empty()
-            && self.changes.is_empty()
+        self.polls.is_empty() && self.is_quiet()
+    }
+
+    /// Nothing but polls that saw what was there before.
+    pub fn is_quiet(&self) -> bool {
+        self.changes.is_empty()
             && self.alerts.is_empty()
             && self.notices.is_empty()
             && self.groups.is_empty()
             && self.lines.is_empty()
             && self.charges.is_empty()
+            && self.purses.is_empty()
     }
 }
 

@@ -21,9 +21,29 @@ pub struct Forecast {
     pub month: Spend,
     /// Reconciliation: what left the balance in the last 24 h without a charge that explains it; negative: charged, not debited.
     pub unexplained_day: Option<Usd>,
+    /// What the last comparison of balance and costs came to.
+    pub finding: Option<Finding>,
     /// Totals since the beginning of the record, for counters.
     pub unexplained_total: Usd,
     pub topups_total: Usd,
+    /// Cost since the beginning of the record, up to now.
+    pub deployments_total: Usd,
+    pub volumes_total: Usd,
+}
+
+/// What holding the drop of a balance against the account's own costs came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Finding {
+    Matched,
+    /// They differ by at least this, but not for long enough yet.
+    Doubtful(Usd),
+    /// Left the balance, and nothing says for what.
+    Unexplained(Usd),
+    /// Told as cost, and never debited.
+    MissingCharge(Usd),
+    /// They match, but some `totalCost` runs at another pace than its `hourlyRate` (an add-on, a changed price).
+    RateChanged,
+    TopUp(Usd),
 }
 
 /// One calendar period.

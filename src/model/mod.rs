@@ -21,11 +21,11 @@ pub mod time;
 pub mod view;
 
 pub use activity::{Activity, ActivitySample, ActivitySource, Reading, SourceActivity, Unit};
-pub use alert::{AlertKey, AlertState, EventId, Notice, Severity, Subject, Together, Transition};
+pub use alert::{AlertKey, AlertState, EventId, Mark, Notice, Severity, Subject, Together, Transition};
 pub use decision::{Decisions, Held, HeldReason, PollRow, StepRecord, Wake};
-pub use forecast::{Forecast, Spend};
+pub use forecast::{Finding, Forecast, Spend};
 pub use group::{Entry, Group, GroupKey, Grouping, Label};
-pub use ledger::{Charge, ChargeKind, Line};
+pub use ledger::{Books, Charge, ChargeKind, Cost, CostBy, Line, Purse};
 pub use meter::{Meter, NoMeter};
 pub use money::Usd;
 pub use observation::{Facts, Failure, FailureKind, Feed, Listing, Observation, Outcome, Scope, Unreadable};
@@ -41,4 +41,4 @@ pub use snapshot::{
     Account, Change, FeedHealth, Presence, Shrunk, Snapshot, Tracked, TrackedTeam, TrackedVolume,
 };
 pub use time::{Time, humanize};
-pub use view::{OutboxDepth, Trouble, View};
+pub use view::{BudgetView, OutboxDepth, Trouble, View};

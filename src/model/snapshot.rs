@@ -177,6 +177,21 @@ pub struct Account {
     pub first_observed: Option<Time>,
 }
 
+/// How far back a balance's changes are kept, and how many at most.
+pub const HISTORY: Duration = Duration::from_secs(72 * 3_600);
+const HISTORY_POINTS_MAX: usize = 512;
+
+/// Adds a balance to its history, if it is another one than the last.
+pub fn push_balance(history: &mut Vec<(Time, Usd)>, at: Time, balance: Usd) {
+    if history.last().is_some_and(|(_, last)| *last == balance) {
+        return;
+    }
+    history.push((at, balance));
+    let stale = history.partition_point(|(then, _)| at.since(*then) > HISTORY);
+    let surplus = history.len().saturating_sub(HISTORY_POINTS_MAX);
+    history.drain(..stale.max(surplus));
+}
+
 impl Snapshot {
     pub fn account(&self) -> Account {
         Account {

@@ -4,7 +4,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use super::{AlertKey, AlertState, Forecast, Severity, Snapshot, TeamId, Time};
+use super::{AlertKey, AlertState, Forecast, Severity, Snapshot, TeamId, Time, Usd};
 
 #[derive(Debug, Clone, Default)]
 pub struct View {
@@ -13,11 +13,21 @@ pub struct View {
     /// Firing alerts with their severity.
     pub firing: BTreeMap<AlertKey, (AlertState, Severity)>,
     pub forecasts: BTreeMap<TeamId, Forecast>,
+    pub budgets: Vec<BudgetView>,
     pub outbox: BTreeMap<Arc<str>, OutboxDepth>,
     /// Counts up with every new view, so that a rendering can be cached.
     pub generation: u64,
     pub database_bytes: u64,
     pub config_reload_ok: bool,
+}
+
+/// A budget rule's present period, of one team.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BudgetView {
+    pub rule: Arc<str>,
+    pub team: TeamId,
+    pub limit: Usd,
+    pub spent: Usd,
 }
 
 /// How much waits for a receiver, and how it fares.

@@ -114,7 +114,7 @@ fn state(transition: Transition) -> &'static str {
 fn about(subject: &Subject) -> About<'_> {
     let (id, created_at): (Option<&str>, Option<Time>) = match subject {
         Subject::Account => (None, None),
-        Subject::Team { id } => (Some(TeamId::as_str(id)), None),
+        Subject::Team { id } | Subject::Occasion { team: id, .. } => (Some(TeamId::as_str(id)), None),
         Subject::Deployment { id, created_at } => (Some(DeploymentId::as_str(id)), Some(*created_at)),
         Subject::Volume { id } => (Some(VolumeId::as_str(id)), None),
     };

@@ -2,10 +2,12 @@
 //!
 //! It must never show what is gone or guess what is unknown: no sample is better than a wrong one.
 
+mod money;
+
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use super::text::{Page, visible};
-use crate::model::{Feed, Outcome, Snapshot, Status, Time, Tracked, TrackedVolume, Usd, View, VolumeStatus};
+use crate::model::{Feed, Outcome, Snapshot, Status, Time, Tracked, TrackedVolume, View, VolumeStatus};
 
 /// How long an ended deployment still shows its final status, so that a scrape every few minutes sees it (PRODUCT §9).
 const ENDED_KEPT: Duration = Duration::from_secs(15 * 60);
@@ -29,8 +31,9 @@ pub fn render(view: &View, now: Time) -> String {
         snapshot.volumes.values().map(Arc::as_ref).filter(|tracked| tracked.bills()).collect();
     // About what one takes with ids of 24 characters; a guess too low costs a copy.
     let mut page = Page::with_capacity(4_096 + 1_100 * deployments.len() + 450 * volumes.len());
-    balances(&mut page, snapshot);
-    burn_rates(&mut page, snapshot, &deployments, &volumes);
+    money::balances(&mut page, view);
+    money::burn_rates(&mut page, view, &deployments, &volumes);
+    money::costs(&mut page, view);
     deployment_series(&mut page, snapshot, &deployments, now);
     deployment_counts(&mut page, snapshot, &deployments);
     team_infos(&mut page, snapshot);
@@ -51,37 +54,6 @@ fn end_observed(tracked: &Tracked) -> Time {
     match (&tracked.status_before, tracked.deployment.stopped_at) {
         (None, Some(stopped_at)) => tracked.status_since.min(stopped_at),
         (Some(_), _) | (None, None) => tracked.status_since,
-    }
-}
-
-fn balances(page: &mut Page, snapshot: &Snapshot) {
-    let mut family = page.gauge(
-        "spheron_balance_usd",
-        "Prepaid balance in US dollars, from GET /api/balance; no sample while it is unknown.",
-    );
-    for team in snapshot.teams.values().filter(|team| team.unknown_since.is_none()) {
-        if let Some(balance) = team.balance {
-            family.sample(&[("team_id", team.id.as_str())], balance.to_f64());
-        }
-    }
-}
-
-/// In one pass over the fleet; [`Snapshot::burn_per_hour`] says the same of one team, but walks all of it for each.
-fn burn_rates(page: &mut Page, snapshot: &Snapshot, deployments: &[&Tracked], volumes: &[&TrackedVolume]) {
-    let mut rates: BTreeMap<&str, Usd> = snapshot.teams.keys().map(|id| (id.as_str(), Usd::ZERO)).collect();
-    let live = deployments.iter().filter(|tracked| tracked.is_live());
-    let of_deployments = live.map(|t| (t.deployment.team.as_str(), t.deployment.hourly_rate));
-    let of_volumes = volumes.iter().map(|t| (t.volume.team.as_str(), t.volume.hourly_rate));
-    for (team, rate) in of_deployments.chain(of_volumes) {
-        let sum = rates.entry(team).or_default();
-        *sum = sum.saturating_add(rate);
-    }
-    let mut family = page.gauge(
-        "spheron_burn_rate_usd_per_hour",
-        "US dollars per hour; committed: the sum of the hourly rates of all deployments and volumes that bill now.",
-    );
-    for (team, rate) in rates.into_iter().filter(|_| snapshot.fleet_known()) {
-        family.sample(&[("team_id", team), ("kind", "committed")], rate.to_f64());
     }
 }
 

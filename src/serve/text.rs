@@ -18,8 +18,8 @@ pub struct Page {
     out: String,
 }
 
-/// All of a page's families but the `prometheus` crate's own are gauges: they tell what is, as last observed.
-pub struct Gauge<'page> {
+/// A family that was opened, for its samples.
+pub struct Family<'page> {
     name: &'static str,
     out: &'page mut String,
 }
@@ -30,11 +30,20 @@ impl Page {
     }
 
     /// Opens a family. `help` is ours, one line without a backslash, and gives the unit and where the value is from.
-    pub fn gauge(&mut self, name: &'static str, help: &'static str) -> Gauge<'_> {
-        for part in ["# HELP ", name, " ", help, "\n# TYPE ", name, " gauge\n"] {
+    pub fn gauge(&mut self, name: &'static str, help: &'static str) -> Family<'_> {
+        self.open(name, help, " gauge\n")
+    }
+
+    /// A sum since the beginning of the record: it outlives the process.
+    pub fn counter(&mut self, name: &'static str, help: &'static str) -> Family<'_> {
+        self.open(name, help, " counter\n")
+    }
+
+    fn open(&mut self, name: &'static str, help: &'static str, kind: &str) -> Family<'_> {
+        for part in ["# HELP ", name, " ", help, "\n# TYPE ", name, kind] {
             self.out.push_str(part);
         }
-        Gauge { name, out: &mut self.out }
+        Family { name, out: &mut self.out }
     }
 
     pub fn into_text(self) -> String {
@@ -42,7 +51,7 @@ impl Page {
     }
 }
 
-impl Gauge<'_> {
+impl Family<'_> {
     pub fn sample(&mut self, labels: &[(&'static str, &str)], value: impl Display) {
         self.out.push_str(self.name);
         let mut before = '{';

@@ -28,6 +28,10 @@ pub enum Event {
     ChangeRate(DeploymentId, Usd),
     Rename(DeploymentId, String),
     TopUp(TeamId, Usd),
+    /// Something that no answer shows takes so much from the balance.
+    Debit(TeamId, Usd),
+    /// `totalCost` is corrected downwards and the balance gets it back (FAULTS 22).
+    Refund(DeploymentId, Usd),
     AddVolume(Box<VolumeSpec>),
     AttachVolume(VolumeId, DeploymentId),
     DetachVolume(VolumeId),
@@ -76,6 +80,12 @@ impl World {
                     self.top_up(team, amount);
                 }
             }
+            Event::Debit(team, amount) => {
+                if let Some(team) = self.team_index(&team) {
+                    self.top_up(team, Usd::ZERO.saturating_sub(amount));
+                }
+            }
+            Event::Refund(id, amount) => self.refund(&id, amount),
             Event::AddVolume(spec) => self.create_disk(*spec),
             Event::AttachVolume(volume, id) => self.attach(&volume, &id),
             Event::DetachVolume(volume) => self.with_disk(&volume, |disk, now| disk.detach(now)),
@@ -108,7 +118,7 @@ impl World {
                 old.superseded = true;
             }
         }
-        let (meter, boot) = (self.ledger.open(purse, spec.rate, self.now), spec.boot);
+        let (meter, boot) = (self.ledger.open(purse, spec.debited(), self.now), spec.boot);
         self.machines.push(Machine {
             id,
             team,
@@ -177,7 +187,7 @@ impl World {
             return self.end_machine(index, status);
         }
         let Some(m) = self.machines.get_mut(index) else { return };
-        let (meter, team, rate) = (m.meter, m.team, m.spec.rate);
+        let (meter, team, rate) = (m.meter, m.team, m.spec.debited());
         if m.stopped_at.take().is_some() {
             self.ledger.reopen(meter, rate, self.now);
             self.start_cycles(meter, Owner::Machine(index));
@@ -191,8 +201,17 @@ impl World {
         let Some(m) = self.machines.get_mut(index) else { return };
         m.spec.rate = rate;
         m.json = None;
+        let (meter, team, debited) = (m.meter, m.team, m.spec.debited());
+        self.ledger.set_rate(meter, debited, self.now);
+        self.refigure(team);
+    }
+
+    fn refund(&mut self, id: &DeploymentId, amount: Usd) {
+        let Some(index) = self.machine(id) else { return };
+        let Some(m) = self.machines.get_mut(index) else { return };
+        m.json = None;
         let (meter, team) = (m.meter, m.team);
-        self.ledger.set_rate(meter, rate, self.now);
+        self.ledger.refund(meter, amount, self.now);
         self.refigure(team);
     }
 
@@ -243,6 +262,7 @@ impl World {
         };
         disk.detach(now);
         disk.status = VolumeStatus::Deleted;
+        disk.json = None;
         let (meter, team) = (disk.meter, disk.team);
         if self.ledger.is_open(meter) {
             self.ledger.close(meter, now);

@@ -27,6 +27,7 @@ struct Meter {
     used: i128,
     charged: Usd,
     charged_at: Option<Time>,
+    refunds: Vec<(Time, Usd)>,
     /// Every rate with its beginning; zero while closed.
     rates: Vec<(Time, Usd)>,
 }
@@ -82,6 +83,7 @@ impl Ledger {
             used: 0,
             charged: Usd::ZERO,
             charged_at: None,
+            refunds: Vec::new(),
             rates: vec![(at, rate)],
         });
         if let Some(p) = self.purses.get_mut(purse.0) {
@@ -128,6 +130,18 @@ impl Ledger {
         {
             p.open.insert(meter);
         }
+    }
+
+    /// Gives back a part of what was charged; from here on it counts as never used.
+    pub fn refund(&mut self, meter: MeterId, amount: Usd, at: Time) {
+        let Some(m) = self.meters.get_mut(meter.0) else { return };
+        let amount = amount.min(m.charged);
+        m.used = m.used_at(at) - i128::from(amount.nanos()) * HOUR_MS;
+        m.since = at;
+        m.charged = m.charged.saturating_sub(amount);
+        m.refunds.push((at, amount));
+        let purse = m.purse;
+        self.draw(purse, Usd::ZERO.saturating_sub(amount), at);
     }
 
     /// Closes everything of an exhausted purse. The dust that rounding left goes to the last charge, so that the balance is 0.
@@ -208,7 +222,8 @@ impl Ledger {
         let ends = m.rates.iter().skip(1).map(|(t, _)| *t).chain([at]);
         let used: i128 =
             m.rates.iter().zip(ends).map(|((from, rate), until)| use_of(*rate, *from, until.min(at))).sum();
-        nanos(used / HOUR_MS)
+        let refunded: Usd = m.refunds.iter().filter(|(t, _)| *t <= at).map(|(_, amount)| *amount).sum();
+        nanos(used / HOUR_MS).saturating_sub(refunded)
     }
 
     pub fn is_open(&self, meter: MeterId) -> bool {

@@ -31,9 +31,16 @@ pub struct Spec {
     pub kubernetes: bool,
     /// Where it can be reached; `None`: an address for documentation.
     pub address: Option<String>,
+    /// Debited per hour beside the rate that is shown (FAULTS 21).
+    pub addon: Usd,
 }
 
 impl Spec {
+    /// What is really debited per hour.
+    pub fn debited(&self) -> Usd {
+        self.rate.saturating_add(self.addon)
+    }
+
     /// One RTX 4090 of Spheron's own, DEDICATED, 0.50 $/h, running at once.
     pub fn new(team: &TeamId, name: &str) -> Self {
         Self {
@@ -50,6 +57,7 @@ impl Spec {
             discount_percent: 0,
             kubernetes: false,
             address: None,
+            addon: Usd::ZERO,
         }
     }
 

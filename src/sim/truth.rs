@@ -149,6 +149,14 @@ impl World {
         self.meter(id).map(|meter| self.ledger.used_at(meter, at))
     }
 
+    /// Every deployment there ever was, by id and creation, with its team, what was deducted, and what it really cost so far.
+    pub fn accounts(&self) -> impl Iterator<Item = (&DeploymentId, Time, &TeamId, Usd, Usd)> {
+        self.machines.iter().map(|m| {
+            let (charged, used) = (self.ledger.charged(m.meter), self.ledger.used_at(m.meter, self.now));
+            (&m.id, m.created_at, &m.spec.team, charged, used)
+        })
+    }
+
     pub fn volume_cost(&self, id: &VolumeId) -> Option<Usd> {
         self.disk_of.get(id).and_then(|i| self.disks.get(*i)).map(|d| self.ledger.charged(d.meter))
     }

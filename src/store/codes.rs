@@ -7,7 +7,9 @@ use std::{collections::BTreeMap, sync::Arc};
 use rusqlite::{Connection, OptionalExtension, Row, types::FromSql};
 
 use super::StoreError;
-use crate::model::{DeploymentId, FailureKind, Feed, Outcome, Presence, Subject, TeamId, Time, VolumeId};
+use crate::model::{
+    DeploymentId, FailureKind, Feed, Mark, Outcome, Presence, Subject, TeamId, Time, VolumeId,
+};
 
 /// The kinds of line.
 pub const DEPLOYMENT: i64 = 0;
@@ -99,10 +101,24 @@ pub fn subject_of(text: &str) -> Result<Subject, StoreError> {
             let created_at = Time::from_millis(at.parse().ok()?);
             Some(Subject::Deployment { id: DeploymentId::new(id), created_at })
         }),
+        Some(("occasion", rest)) => rest.rsplit_once('@').and_then(|(team, rest)| {
+            let (at, mark) = rest.split_once(':')?;
+            let at = Time::from_millis(at.parse().ok()?);
+            Some(Subject::Occasion { team: TeamId::new(team), at, mark: mark_of(mark)? })
+        }),
         None | Some(_) => None,
     };
     subject
         .ok_or_else(|| StoreError::Unreadable { table: "alert", what: "an unknown kind of subject".into() })
+}
+
+fn mark_of(text: &str) -> Option<Mark> {
+    match text.split_once('-') {
+        None if text == "balance" => Some(Mark::Balance),
+        Some(("spent", percent)) => percent.parse().ok().map(Mark::Spent),
+        Some(("forecast", percent)) => percent.parse().ok().map(Mark::Forecast),
+        None | Some(_) => None,
+    }
 }
 
 fn unknown(table: &'static str, column: &str, code: i64) -> StoreError {
@@ -200,6 +216,9 @@ mod tests {
             Subject::Team { id: TeamId::new("a/b@1") },
             Subject::Volume { id: VolumeId::new("") },
             Subject::Deployment { id: DeploymentId::new("x@9/y"), created_at },
+            Subject::Occasion { team: TeamId::new("x@9:y"), at: created_at, mark: Mark::Spent(80) },
+            Subject::Occasion { team: TeamId::new(""), at: created_at, mark: Mark::Forecast(100) },
+            Subject::Occasion { team: TeamId::new("t"), at: created_at, mark: Mark::Balance },
         ] {
             assert_eq!(subject_of(&subject.to_string()), Ok(subject));
         }

@@ -7,15 +7,15 @@ use std::{cell::OnceCell, collections::BTreeMap, fs, path::Path, path::PathBuf, 
 use rusqlite::{Connection, TransactionBehavior, params};
 
 use super::{
-    OpenError, Options, StoreError,
+    OpenError, Options, StoreError, costs,
     lock::{Lock, beside},
     open, outbox,
     recall::{self, AsOf},
     series::Known,
 };
 use crate::model::{
-    AlertKey, AlertState, Feed, Group, GroupKey, Line, OutboxDepth, OutboxRow, Receipt, Snapshot, StepRecord,
-    Subject, Time,
+    AlertKey, AlertState, Books, Cost, CostBy, Feed, Group, GroupKey, OutboxDepth, OutboxRow, Receipt,
+    Snapshot, StepRecord, Time,
 };
 
 /// What the last commit left. `feeds`, `skew_ms` and `config_error` of the snapshot belong to the running process: empty.
@@ -23,8 +23,8 @@ use crate::model::{
 pub struct Recovered {
     pub snapshot: Snapshot,
     pub alerts: BTreeMap<AlertKey, AlertState>,
-    /// The ledger's lines.
-    pub lines: BTreeMap<Subject, Line>,
+    /// The ledger's lines and purses.
+    pub books: Books,
     /// What waits to be told together.
     pub groups: BTreeMap<GroupKey, Group>,
     /// The last poll of each vital feed that was not a failed one.
@@ -84,6 +84,7 @@ impl Db {
             for (key, group) in &record.groups {
                 write_group(conn, key, group.as_ref())?;
             }
+            costs::write(conn, record)?;
             record.notices.iter().try_for_each(|notice| outbox::enqueue(conn, notice, record.at))
         })?;
         self.known = Some(known);
@@ -101,6 +102,11 @@ impl Db {
             Some(step) => Ok(Some(recall::known(conn, AsOf::Step(step))?.snapshot())),
             None => Ok(None),
         })
+    }
+
+    /// As [`super::Reader::costs`] does beside it.
+    pub fn costs(&self, since: Time, until: Time, by: CostBy) -> Result<Vec<Cost>, StoreError> {
+        self.read(|conn| costs::sums(conn, since, until, by))
     }
 
     /// Takes the receiver's next row; `None` when nothing is due. Whoever claims must settle.
@@ -168,9 +174,10 @@ impl Db {
         self.read(outbox::depth)
     }
 
-    /// Deletes a small batch of notices that ended 30 days ago or more; 0 when there is nothing left to delete.
+    /// Deletes a small batch of notices that ended 30 days ago or more, and of costs by the hour of 400 days ago; 0 when
+    /// there is nothing left to delete.
     pub fn prune(&mut self, now: Time) -> Result<usize, StoreError> {
-        self.write(|conn| outbox::prune(conn, now))
+        self.write(|conn| Ok(outbox::prune(conn, now)?.saturating_add(costs::prune(conn, now)?)))
     }
 
     /// The file and its WAL.

@@ -18,6 +18,7 @@ pub const MIGRATIONS: &[&str] = &[
     include_str!("schema/0001_first.sql"),
     include_str!("schema/0002_groups.sql"),
     include_str!("schema/0003_deliveries.sql"),
+    include_str!("schema/0004_money.sql"),
 ];
 
 /// As the first migration sets it: "SPWK".

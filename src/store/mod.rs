@@ -3,6 +3,7 @@
 //! It must never decide anything, nor write outside the one transaction of a step; readers get connections that cannot write.
 
 mod codes;
+mod costs;
 mod db;
 mod error;
 mod lock;

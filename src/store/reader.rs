@@ -13,12 +13,12 @@ use rusqlite::Connection;
 use super::{
     OpenError, Options, Recovered, StoreError,
     codes::{self, Dictionary},
-    open,
+    costs, open,
     recall::{self, AsOf},
 };
 use crate::{
     clock::Clock,
-    model::{Feed, PollRow, Snapshot, Time},
+    model::{Cost, CostBy, Feed, PollRow, Snapshot, Time},
 };
 
 /// Between two looks at the clock, in SQLite's virtual instructions: some tens of microseconds.
@@ -54,6 +54,12 @@ impl Reader {
     /// What the last commit left.
     pub fn current(&mut self) -> Result<Recovered, StoreError> {
         self.read(|conn| recall::recovered(conn, &recall::known(conn, AsOf::Now)?))
+    }
+
+    /// What was spent from `since` until `until`, in whole hours of UTC (days, by subject beyond 400 days ago): sums, the
+    /// largest first; by hour or day in the order of time.
+    pub fn costs(&mut self, since: Time, until: Time, by: CostBy) -> Result<Vec<Cost>, StoreError> {
+        self.read(|conn| costs::sums(conn, since, until, by))
     }
 
     /// What was true at a time: at the end of the last step, in the order of writing, that is not after it.

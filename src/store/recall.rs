@@ -2,6 +2,8 @@
 //!
 //! It must never guess: a row that cannot be read is an error, not a default.
 
+mod balances;
+
 use std::{collections::BTreeMap, sync::Arc};
 
 use rusqlite::{Connection, OptionalExtension};
@@ -10,11 +12,12 @@ use serde::de::DeserializeOwned;
 use super::{
     Recovered, StoreError,
     codes::{self, Columns, Dictionary},
+    costs,
     series::{BalancePoll, Known, Last},
 };
 use crate::model::{
     AlertKey, AlertState, Deployment, DeploymentId, Feed, Group, GroupKey, InstanceType, Outcome, Silence,
-    Status, TeamId, Time, Tracked, TrackedTeam, TrackedVolume, Usd, Volume, VolumeId, VolumeStatus,
+    Snapshot, Status, TeamId, Time, Tracked, TrackedTeam, TrackedVolume, Usd, Volume, VolumeId, VolumeStatus,
 };
 
 /// Which step's end.
@@ -59,6 +62,7 @@ pub fn known(conn: &Connection, as_of: AsOf) -> Result<Known, StoreError> {
         balance_poll: balance_poll(conn, bound)?,
     };
     fast_numbers(conn, as_of, &mut known)?;
+    balances::overlay(conn, as_of, &mut known)?;
     Ok(known)
 }
 
@@ -71,9 +75,9 @@ pub fn step_at(conn: &Connection, at: Time) -> Result<Option<i64>, StoreError> {
 /// All that a new process goes on from.
 pub fn recovered(conn: &Connection, known: &Known) -> Result<Recovered, StoreError> {
     Ok(Recovered {
-        snapshot: known.snapshot(),
+        snapshot: Snapshot { balance_history: balances::history(conn, known)?, ..known.snapshot() },
         alerts: alerts(conn)?,
-        lines: BTreeMap::new(),
+        books: costs::books(conn)?,
         groups: groups(conn)?,
         polls: polls(conn)?,
     })

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::model::{
     Account, Change, Deployment, DeploymentId, Feed, Offer, Outcome, PollRow, Silence, Snapshot, Status,
-    StepRecord, TeamId, Time, Tracked, TrackedTeam, TrackedVolume, Volume, VolumeId,
+    StepRecord, TeamId, Time, Tracked, TrackedTeam, TrackedVolume, Usd, Volume, VolumeId,
 };
 
 /// What the last rows say. The states are shared with the snapshot that they came from.
@@ -126,9 +126,20 @@ impl Known {
     }
 
     fn team(&mut self, step: &mut Step<'_>, new: &Arc<TrackedTeam>) -> Result<(), StoreError> {
-        let rebuilt = self.teams.get(&new.id).map(|last| with_balance_at(last, self.balance_poll));
-        if rebuilt.as_ref() == Some(new) {
-            return Ok(());
+        if let Some(last) = self.teams.get_mut(&new.id) {
+            let rebuilt = with_balance_at(last, self.balance_poll);
+            if rebuilt == *new {
+                return Ok(());
+            }
+            // As with a sample: only after the step of its whole row.
+            if last.step < step.seq
+                && let Some(change) = only_balance_differs(&rebuilt, new)
+            {
+                step.balance(change, &new.id)?;
+                last.state = new.clone();
+                last.step = step.seq;
+                return Ok(());
+            }
         }
         step.team(new)?;
         self.teams.insert(new.id.clone(), Last { line: 0, step: step.seq, state: new.clone() });
@@ -172,6 +183,30 @@ impl Known {
         self.volumes.insert(id.clone(), Last { line, step: step.seq, state: new.clone() });
         Ok(())
     }
+}
+
+/// A new balance, when it was read, and the one before it.
+#[derive(Debug, Clone, Copy)]
+pub struct Changed {
+    pub balance: Usd,
+    pub at: Time,
+    pub previous: Usd,
+}
+
+/// What a balance alone does to a team.
+pub fn with_balance(team: &TrackedTeam, change: Changed) -> TrackedTeam {
+    let Changed { balance, at, previous } = change;
+    TrackedTeam {
+        balance: Some(balance),
+        balance_at: Some(at),
+        previous: Some((previous, at)),
+        ..team.clone()
+    }
+}
+
+fn only_balance_differs(old: &TrackedTeam, new: &TrackedTeam) -> Option<Changed> {
+    let change = Changed { balance: new.balance?, at: new.balance_at?, previous: old.balance? };
+    (with_balance(old, change) == *new).then_some(change)
 }
 
 fn only_cost_differs(old: &Tracked, new: &Tracked) -> bool {
@@ -261,6 +296,23 @@ impl Step<'_> {
                 team.unknown_since.map(Time::millis),
                 denied,
             ])?;
+        Ok(())
+    }
+
+    fn balance(&mut self, change: Changed, team: &TeamId) -> Result<(), StoreError> {
+        let Changed { balance, at, previous } = change;
+        let team = self.word(team.as_str())?;
+        let late = at.millis().wrapping_sub(self.at.millis());
+        self.conn
+            .prepare_cached(
+                "INSERT OR REPLACE INTO balance (step, team, value, late) VALUES (?1, ?2, ?3, ?4)",
+            )?
+            .execute([self.seq, team, balance.nanos(), late])?;
+        self.conn
+            .prepare_cached(
+                "INSERT OR REPLACE INTO balance_now (team, step, value, at, previous) VALUES (?1, ?2, ?3, ?4, ?5)",
+            )?
+            .execute([team, self.seq, balance.nanos(), at.millis(), previous.nanos()])?;
         Ok(())
     }
 

@@ -29,8 +29,8 @@ use spheron_watch::{
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
 
-/// For what takes milliseconds on an idle machine, and longer on a busy one.
-pub const SOON: Duration = Duration::from_secs(30);
+/// For what takes milliseconds on an idle machine, or a `group_wait`, and longer on a busy one.
+pub const SOON: Duration = Duration::from_secs(60);
 
 /// How long it is since it was made, in real time.
 pub fn stopwatch() -> impl Fn() -> Duration {

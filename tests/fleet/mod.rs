@@ -3,9 +3,9 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use spheron_watch::model::{
-    AlertKey, AlertState, Deployment, DeploymentId, Feed, FeedHealth, InstanceType, OutboxDepth, Outcome,
-    Presence, Severity, Snapshot, Status, Subject, TeamId, Time, Tracked, TrackedTeam, TrackedVolume, Usd,
-    View, Volume, VolumeId, VolumeStatus,
+    AlertKey, AlertState, BudgetView, Deployment, DeploymentId, Feed, FeedHealth, Forecast, InstanceType,
+    OutboxDepth, Outcome, Presence, Severity, Snapshot, Status, Subject, TeamId, Time, Tracked, TrackedTeam,
+    TrackedVolume, Usd, View, Volume, VolumeId, VolumeStatus,
 };
 
 pub fn team(n: usize) -> TeamId {
@@ -100,7 +100,15 @@ pub fn snapshot(
 }
 
 pub fn view(snapshot: Snapshot, now: Time) -> View {
-    View { at: now, snapshot: Arc::new(snapshot), generation: 1, config_reload_ok: true, ..View::default() }
+    let forecast = |id: &TeamId| Forecast { committed: snapshot.burn_per_hour(id), ..Forecast::default() };
+    View {
+        at: now,
+        forecasts: snapshot.teams.keys().map(|id| (id.clone(), forecast(id))).collect(),
+        snapshot: Arc::new(snapshot),
+        generation: 1,
+        config_reload_ok: true,
+        ..View::default()
+    }
 }
 
 /// Two teams, one of unknown balance; one deployment running, one just reclaimed, one deploying; two volumes; one alert.
@@ -119,6 +127,18 @@ pub fn small(start: Time, now: Time) -> View {
     snapshot.first_observed = Some(start);
     let key = AlertKey { rule: "low-balance".into(), subject: Subject::Team { id: team(1) } };
     let firing = AlertState::Firing { since: start, told: Some(start), cleared: None, fired: Vec::new() };
+    let mut view = view(snapshot, now);
+    let (spent, limit) = (Usd::from_cents(4_250), Usd::from_cents(10_000));
+    view.budgets = vec![BudgetView { rule: "month".into(), team: team(1), limit, spent }];
+    if let Some(forecast) = view.forecasts.get_mut(&team(1)) {
+        forecast.observed = Some(Usd::from_cents(80));
+        forecast.committed_end = Some(start.plus(Duration::from_secs(11 * 3_600)));
+        forecast.observed_end = Some(start.plus(Duration::from_secs(10 * 3_600)));
+        forecast.unexplained_total = Usd::from_cents(7);
+        forecast.topups_total = Usd::from_cents(5_000);
+        forecast.deployments_total = Usd::from_cents(292);
+        forecast.volumes_total = Usd::from_cents(3);
+    }
     View {
         firing: BTreeMap::from([(key, (firing, Severity::Critical))]),
         outbox: BTreeMap::from([(
@@ -126,7 +146,7 @@ pub fn small(start: Time, now: Time) -> View {
             OutboxDepth { waiting: 2, oldest: Some(start), trouble: None },
         )]),
         database_bytes: 65_536,
-        ..view(snapshot, now)
+        ..view
     }
 }
 

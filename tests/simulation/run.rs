@@ -244,7 +244,7 @@ fn gaps(rng: &mut fastrand::Rng, case: Case) -> Vec<(Time, Time)> {
 /// What another process would read from the store, compared with what this one knows.
 fn differences(simulation: &Simulation) -> Vec<String> {
     let now = simulation.now();
-    let Recovered { snapshot, alerts, .. } = simulation.recovered().unwrap();
+    let Recovered { snapshot, alerts, .. } = simulation.db().recover().unwrap();
     let ours = without_questions(simulation.core().snapshot());
     let mut unlike = Vec::new();
     for (id, tracked) in &ours.deployments {

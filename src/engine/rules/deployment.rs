@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::{Ground, Judgement, account::blind_from};
 use crate::{
     engine::alert::Verdict,
-    model::{Feed, Outcome, Presence, Rule, Status, Subject, Tracked},
+    model::{Feed, Outcome, Presence, Rule, Status, Subject, TeamId, Tracked},
 };
 
 /// An end that lies this far before our first sight of it is the account's past, not news.
@@ -93,14 +93,19 @@ fn unsure(tracked: &Tracked, ground: &Ground<'_>) -> Option<Feed> {
     if matches!(tracked.presence, Presence::Missing { .. }) {
         return Some(Feed::Detail);
     }
-    let unread = ground.snapshot.unread.contains(&tracked.deployment.team);
+    let unknown = unread(&tracked.deployment.team, ground) || tracked.unreadable_since.is_some();
+    unknown.then_some(Feed::Deployments)
+}
+
+/// Whether what is known of a team's fleet is old.
+pub fn unread(team: &TeamId, ground: &Ground<'_>) -> bool {
     // Polls that are held back leave no outcome: what is as old as blindness is not known either.
     let blind =
         ground.snapshot.feeds.get(&Feed::Deployments).is_none_or(|health| match health.last_outcome {
             None | Some(Outcome::Failed) => true,
             Some(Outcome::Complete | Outcome::Partial) => ground.now > blind_from(health, STALE_AFTER),
         });
-    (unread || blind || tracked.unreadable_since.is_some()).then_some(Feed::Deployments)
+    blind || ground.snapshot.unread.contains(team)
 }
 
 /// News if we saw the transition ourselves in the last day, or met it within a day of its happening. Without a stop time it is

@@ -5,6 +5,8 @@
 mod account;
 pub use account::VITAL;
 mod deployment;
+mod money;
+pub use money::{budgets, change_of, percent_of, spend_of};
 mod team;
 
 use super::alert::Verdict;
@@ -66,12 +68,12 @@ pub fn judge(rule: &Rule, ground: &Ground<'_>, each: &mut dyn FnMut(Subject, Jud
         RuleKind::Blind { longer_than } => each(Subject::Account, account::blind(*longer_than, ground)),
         RuleKind::KeyRejected => each(Subject::Account, account::key_rejected(ground)),
         RuleKind::ConfigInvalid => each(Subject::Account, account::config_invalid(ground)),
-        RuleKind::Runway { .. }
-        | RuleKind::BurnRate { .. }
-        | RuleKind::Budget { .. }
-        | RuleKind::UnexplainedSpend { .. }
-        | RuleKind::BalanceJump
-        | RuleKind::Idle { .. }
+        RuleKind::Runway { below } => money::runway(rule, *below, ground, each),
+        RuleKind::BurnRate { above } => money::burn_rate(rule, *above, ground, each),
+        RuleKind::Budget { amount, period, at } => money::budget(rule, (*amount, *period, at), ground, each),
+        RuleKind::UnexplainedSpend { above } => money::unexplained_spend(rule, *above, ground, each),
+        RuleKind::BalanceJump => money::balance_jump(rule, ground, each),
+        RuleKind::Idle { .. }
         | RuleKind::Failed
         | RuleKind::Stuck { .. }
         | RuleKind::NewDeployment

@@ -4,6 +4,7 @@
 
 mod account;
 mod deployment;
+mod money;
 mod team;
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -55,12 +56,12 @@ fn say(telling: &Telling<'_>) -> Option<Words> {
         RuleKind::RunningLong { longer_than } => deployment::running_long(telling, *longer_than),
         RuleKind::SpotInterrupted => deployment::spot_interrupted(telling),
         RuleKind::ProviderStopped => deployment::provider_stopped(telling),
-        RuleKind::Runway { .. }
-        | RuleKind::BurnRate { .. }
-        | RuleKind::Budget { .. }
-        | RuleKind::UnexplainedSpend { .. }
-        | RuleKind::BalanceJump
-        | RuleKind::Idle { .. }
+        RuleKind::Runway { below } => Some(money::runway(telling, *below)),
+        RuleKind::BurnRate { above } => Some(money::burn_rate(telling, *above)),
+        RuleKind::Budget { amount, period, .. } => money::budget(telling, *amount, *period),
+        RuleKind::UnexplainedSpend { above } => Some(money::unexplained_spend(telling, *above)),
+        RuleKind::BalanceJump => money::balance_jump(telling),
+        RuleKind::Idle { .. }
         | RuleKind::Failed
         | RuleKind::Stuck { .. }
         | RuleKind::NewDeployment

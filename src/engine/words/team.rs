@@ -8,18 +8,18 @@ use super::{CONSOLE, Telling, Words};
 use crate::model::{DeploymentId, Subject, TeamId, TrackedTeam, Usd, humanize};
 
 /// A team, its name as far as it is known, and what it spends.
-struct Of<'a> {
-    id: TeamId,
-    name: String,
-    team: Option<&'a Arc<TrackedTeam>>,
+pub(super) struct Of<'a> {
+    pub id: TeamId,
+    pub name: String,
+    pub team: Option<&'a Arc<TrackedTeam>>,
     burn: Usd,
-    fleet_known: bool,
+    pub fleet_known: bool,
 }
 
 impl<'a> Of<'a> {
-    fn new(telling: &Telling<'a>) -> Self {
+    pub fn new(telling: &Telling<'a>) -> Self {
         let id = match telling.subject {
-            Subject::Team { id } => id.clone(),
+            Subject::Team { id } | Subject::Occasion { team: id, .. } => id.clone(),
             Subject::Account | Subject::Deployment { .. } | Subject::Volume { .. } => TeamId::new(""),
         };
         let team = telling.snapshot.teams.get(&id);
@@ -28,11 +28,11 @@ impl<'a> Of<'a> {
         Self { id, name, team, burn, fleet_known: telling.snapshot.fleet_known() }
     }
 
-    fn balance(&self) -> Option<Usd> {
+    pub fn balance(&self) -> Option<Usd> {
         self.team.and_then(|team| team.balance)
     }
 
-    fn details(&self) -> Vec<(Arc<str>, String)> {
+    pub fn details(&self) -> Vec<(Arc<str>, String)> {
         let mut details: Vec<(Arc<str>, String)> =
             vec![("team".into(), format!("{} ({})", self.name, self.id))];
         if let Some(balance) = self.balance() {

@@ -195,7 +195,7 @@ fn when(notice: &Notice) -> String {
 fn about(subject: &Subject) -> String {
     let id = match subject {
         Subject::Account => return "the account".to_owned(),
-        Subject::Team { id } => id.as_str(),
+        Subject::Team { id } | Subject::Occasion { team: id, .. } => id.as_str(),
         Subject::Deployment { id, .. } => id.as_str(),
         Subject::Volume { id } => id.as_str(),
     };
