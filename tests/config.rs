@@ -74,8 +74,16 @@ fn the_annotated_example_shows_the_defaults() {
     assert_eq!(shown_collect, default_collect);
     assert_eq!(shown.serve, none.serve);
     assert_eq!(shown.account.base_url, none.account.base_url);
-    assert_eq!(shown.rules.len(), none.rules.len());
-    for (shown, default) in shown.rules.iter().zip(&none.rules) {
+    let known: BTreeSet<_> = none.rules.iter().map(|rule| rule.name.clone()).collect();
+    let beside: Vec<_> = shown
+        .rules
+        .iter()
+        .filter(|rule| !known.contains(&rule.name))
+        .map(|rule| rule.kind.as_str())
+        .collect();
+    assert_eq!(beside, ["burn_rate", "budget", "new_deployment", "overpaying"], "kinds without a default");
+    for default in &none.rules {
+        let shown = shown.rules.iter().find(|rule| rule.name == default.name).unwrap();
         let shown = (
             &shown.name,
             &shown.kind,

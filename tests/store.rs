@@ -63,6 +63,7 @@ fn tracked(id: &str, created: i64, cost: i64) -> Tracked {
         presence: Presence::Listed,
         status_since: secs(5),
         status_before: None,
+        rate_before: None,
         unreadable_since: None,
     }
 }
@@ -676,6 +677,7 @@ fn any_deployment() -> impl Strategy<Value = Change> {
         let mut tracked = tracked(&format!("d{id}"), created, cost);
         tracked.deployment.status = Status::from(Arc::from(status));
         tracked.status_before = unreadable_since.map(|_| Status::Deploying);
+        tracked.rate_before = unreadable_since.map(|at| (Usd::from_cents(3), at));
         Change::Deployment(Arc::new(Tracked { presence, unreadable_since, ..tracked }))
     })
 }

@@ -131,7 +131,8 @@ fn read_tree(mut root: Table, env: &Env, sink: &mut Sink) -> Option<Settings> {
     let defaults = r.section("alerts", rules::defaults).unwrap_or(true);
     // A broken [notify] is an error already; the rules are still looked at.
     let notify = notify.unwrap_or_else(|| reader::of_nothing(|r| notify::notify(r, &known)));
-    let rules = rules::rules(&mut r, defaults, &notify, &known);
+    let offers = !collect.as_ref().is_some_and(|c| c.as_ref().is_ok_and(|c| c.offers.is_none()));
+    let rules = rules::rules(&mut r, defaults, &rules::Ground { notify: &notify, known: &known, offers });
     let activity = activity::activity(&mut r);
     r.finish();
     env::refuse_strangers(&strangers, sink);

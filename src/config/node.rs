@@ -113,6 +113,38 @@ impl Node {
         })
     }
 
+    /// A whole number; `what` it is, for people.
+    pub(super) fn whole(&self, what: &str, range: RangeInclusive<u16>) -> Read<u16> {
+        let number = self.integer().and_then(|number| u16::try_from(number).ok());
+        number.filter(|number| range.contains(number)).ok_or_else(|| {
+            format!(
+                "must be {what}, a whole number from {} to {}, without quotes",
+                range.start(),
+                range.end()
+            )
+        })
+    }
+
+    /// A share, in thousandths.
+    pub(super) fn permille(&self) -> Read<u16> {
+        let share = match &self.value {
+            Value::Float(number) => Some(*number),
+            Value::Raw(text) => text.trim().parse().ok(),
+            Value::Text(_)
+            | Value::Integer(_)
+            | Value::Flag(_)
+            | Value::Date
+            | Value::List(_)
+            | Value::Table(_) => None,
+        };
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "from 1 to 999 here")]
+        let permille = share
+            .map(|share| (share * 1_000.0).round())
+            .filter(|p| (1.0..=999.0).contains(p))
+            .map(|p| p as u16);
+        permille.ok_or_else(|| "must be a share between 0.0 and 1.0, without quotes, as in 0.9".to_owned())
+    }
+
     pub(super) fn length(&self, range: RangeInclusive<Duration>) -> Read<Duration> {
         if let Value::Integer(_) | Value::Float(_) = self.value {
             return Err("a duration needs a unit and quotes, as in \"30s\"".to_owned());

@@ -16,24 +16,7 @@ const UNSUPPORTED: [&str; 9] = [
 ];
 
 /// Rule kinds of the contract (PRODUCT §6) that this version lacks.
-pub(super) const UNSUPPORTED_KINDS: [&str; 16] = [
-    "balance_jump",
-    "budget",
-    "burn_rate",
-    "delivery_failing",
-    "disk_low",
-    "failed",
-    "idle",
-    "new_deployment",
-    "not_confirmed",
-    "overpaying",
-    "rate_changed",
-    "runway",
-    "stuck",
-    "unattached_volume",
-    "unexplained_spend",
-    "volume_full",
-];
+pub(super) const UNSUPPORTED_KINDS: [&str; 3] = ["delivery_failing", "disk_low", "not_confirmed"];
 
 /// Webhook formats of the contract that this version lacks.
 pub(super) const UNSUPPORTED_FORMATS: [&str; 7] =

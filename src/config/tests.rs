@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fs, time::Duration};
 use proptest::prelude::*;
 
 use super::*;
-use crate::model::{Feed, MatchKey, Rule, RuleKind, Severity, Usd};
+use crate::model::{Feed, MatchKey, Period, Rule, RuleKind, Severity, Usd};
 
 const HOUR: Duration = Duration::from_secs(3_600);
 
@@ -52,7 +52,7 @@ fn without_a_file_everything_has_its_documented_default() {
 #[test]
 fn the_default_rules_are_those_of_the_contract_and_tell_the_log() {
     use RuleKind as K;
-    use Severity::{Critical, Warning};
+    use Severity::{Critical, Info, Warning};
     let s = good("");
     let expected = [
         (
@@ -60,10 +60,20 @@ fn the_default_rules_are_those_of_the_contract_and_tell_the_log() {
             K::Balance { below: Usd::from_cents(1_000), clear_above: Usd::from_cents(1_200) },
             Critical,
         ),
-        ("balance-unknown", K::BalanceUnknown, Critical),
+        ("runway-warning", K::Runway { below: HOUR * 24 }, Warning),
+        ("runway-critical", K::Runway { below: HOUR * 6 }, Critical),
         ("running-long", K::RunningLong { longer_than: HOUR * 24 }, Warning),
+        ("idle", K::Idle { longer_than: HOUR }, Warning),
         ("spot-interrupted", K::SpotInterrupted, Critical),
         ("provider-stopped", K::ProviderStopped, Critical),
+        ("failed", K::Failed, Warning),
+        ("stuck", K::Stuck { longer_than: HOUR / 2 }, Warning),
+        ("unattached-volume", K::UnattachedVolume { longer_than: HOUR * 72 }, Info),
+        ("volume-full", K::VolumeFull { above_permille: 900 }, Warning),
+        ("rate-changed", K::RateChanged, Warning),
+        ("unexplained-spend", K::UnexplainedSpend { above: Usd::from_cents(100) }, Warning),
+        ("balance-jump", K::BalanceJump, Info),
+        ("balance-unknown", K::BalanceUnknown, Critical),
         ("fleet-shrunk", K::FleetShrunk, Warning),
         ("blind", K::Blind { longer_than: Duration::from_secs(300) }, Critical),
         ("key-rejected", K::KeyRejected, Critical),
@@ -90,7 +100,7 @@ fn a_rule_of_a_default_rules_name_replaces_it_and_another_stands_beside_it() {
         "[[rule]]\nname = 'low-balance'\nkind = 'balance'\nbelow = 25\nmatch = { team = ['Research*'] }\n\
          [[rule]]\nname = 'very-long'\nkind = 'running_long'\nlonger_than = '3d'\nseverity = 'critical'\nfor = '5m'",
     );
-    assert_eq!(s.rules.len(), 10);
+    assert_eq!(s.rules.len(), good("").rules.len() + 1);
     let low = rule(&s, "low-balance");
     assert_eq!(
         low.kind,
@@ -106,6 +116,47 @@ fn a_rule_of_a_default_rules_name_replaces_it_and_another_stands_beside_it() {
 
     let s = good("[alerts]\ndefaults = false\n[[rule]]\nname = 'x'\nkind = 'blind'");
     assert_eq!(s.rules.iter().map(|r| &*r.name).collect::<Vec<_>>(), ["x"]);
+}
+
+#[test]
+fn every_kind_takes_its_parameters_and_has_a_severity_of_its_own() {
+    let kind = |body: &str| {
+        let text = format!("[alerts]\ndefaults = false\n[[rule]]\nname = 'x'\n{body}");
+        let settings = good(&text);
+        let rule = rule(&settings, "x");
+        (rule.kind.clone(), rule.severity, rule.repeat_interval)
+    };
+    let (info, warning, day) = (Severity::Info, Severity::Warning, Some(HOUR * 24));
+    let usd = Usd::from_cents;
+    let month = |at: &[u16]| RuleKind::Budget { amount: usd(50_000), period: Period::Month, at: at.to_vec() };
+    for (body, expected) in [
+        ("kind = 'runway'", (RuleKind::Runway { below: HOUR * 24 }, warning, day)),
+        ("kind = 'runway'\nbelow = '90m'", (RuleKind::Runway { below: HOUR * 3 / 2 }, warning, day)),
+        ("kind = 'burn_rate'\nabove = 12.5", (RuleKind::BurnRate { above: usd(1_250) }, warning, day)),
+        ("kind = 'budget'\namount = 500\nperiod = 'month'", (month(&[50, 80, 100]), warning, day)),
+        (
+            "kind = 'budget'\namount = 500\nperiod = 'month'\nat = [120, 90, 120]",
+            (month(&[90, 120]), warning, day),
+        ),
+        ("kind = 'idle'\nlonger_than = '2h'", (RuleKind::Idle { longer_than: HOUR * 2 }, warning, day)),
+        ("kind = 'stuck'\nlonger_than = '1h'", (RuleKind::Stuck { longer_than: HOUR }, warning, day)),
+        ("kind = 'failed'", (RuleKind::Failed, warning, None)),
+        ("kind = 'new_deployment'", (RuleKind::NewDeployment, info, None)),
+        (
+            "kind = 'unattached_volume'\nlonger_than = '1w'",
+            (RuleKind::UnattachedVolume { longer_than: HOUR * 168 }, info, None),
+        ),
+        ("kind = 'volume_full'\nabove = 0.955", (RuleKind::VolumeFull { above_permille: 955 }, warning, day)),
+        ("kind = 'rate_changed'", (RuleKind::RateChanged, warning, None)),
+        ("kind = 'overpaying'\npercent = 15", (RuleKind::Overpaying { percent: 15 }, info, None)),
+        (
+            "kind = 'unexplained_spend'\nabove = 0.5",
+            (RuleKind::UnexplainedSpend { above: usd(50) }, warning, day),
+        ),
+        ("kind = 'balance_jump'", (RuleKind::BalanceJump, info, None)),
+    ] {
+        assert_eq!(kind(body), expected, "{body}");
+    }
 }
 
 #[test]

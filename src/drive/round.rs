@@ -148,6 +148,7 @@ mod tests {
             presence: Presence::Missing { since: Time::EPOCH, not_found: 0 },
             status_since: Time::EPOCH,
             status_before: None,
+            rate_before: None,
             unreadable_since: None,
         };
         let deployments = ids.iter().map(|id| (DeploymentId::new(*id), Arc::new(tracked(id)))).collect();

@@ -20,11 +20,15 @@ pub enum Verdict {
     /// It fires and hysteresis holds it there.
     Kept,
     NotMet,
-    /// Something that happened and should be told once.
-    Event,
+    /// Something that happened, seen then, and should be told once.
+    Event(Time),
     /// Something that happened before our time: silent.
     Past,
     Unknown(Feed),
+    /// No source measures what the rule is about, or none did lately.
+    Unmeasured,
+    /// The rule's matcher leaves the subject out.
+    NotMatched,
 }
 
 /// What becomes of the state.
@@ -92,6 +96,14 @@ impl Step {
         self
     }
 
+    /// A better reason than that it is as it was.
+    fn because(mut self, reason: HeldReason) -> Self {
+        if matches!(self.held, Some(HeldReason::AlreadyTold { .. } | HeldReason::NotMet)) {
+            self.held = Some(reason);
+        }
+        self
+    }
+
     fn telling(mut self, transition: Transition, nth: i64, since: Time) -> Self {
         self.tell = Some(Tell { transition, nth, since, flapping: false });
         self
@@ -119,16 +131,19 @@ pub fn advance(case: &Case<'_>, state: Option<&AlertState>, verdict: Verdict) ->
 fn judge(case: &Case<'_>, state: Option<&AlertState>, verdict: Verdict) -> Step {
     let firing = state.and_then(Firing::of);
     match (verdict, state, firing) {
-        (Verdict::Event, Some(AlertState::Told { .. }), _) | (Verdict::Past, _, _) => {
+        (Verdict::Event(at), Some(AlertState::Told { at: told }), _) if at == *told => {
             Step::stay(HeldReason::PastEvent)
         }
-        (Verdict::Event, _, _) => case.tell_event(),
-        (Verdict::Unknown(_), _, Some(firing)) => {
-            let cleared = firing.cleared;
-            case.stay_firing(firing, cleared)
+        (Verdict::Past, _, _) => Step::stay(HeldReason::PastEvent),
+        (Verdict::Event(at), _, _) => case.tell_event(at),
+        (Verdict::Unknown(feed), _, firing) => case.unknown(firing, HeldReason::Unknown { feed }),
+        (Verdict::Unmeasured, _, firing) => case.unknown(firing, HeldReason::Unmeasured),
+        (Verdict::NotMatched, None | Some(AlertState::Told { .. }), _) => Step::stay(HeldReason::NotMatched),
+        (Verdict::NotMatched, Some(state), _) => retire(state).because(HeldReason::NotMatched),
+        (Verdict::Met, _, Some(firing)) => case.stay_firing(firing, None),
+        (Verdict::Kept, _, Some(firing)) => {
+            case.stay_firing(firing, None).because(HeldReason::KeptFiring { until: None })
         }
-        (Verdict::Unknown(feed), _, None) => Step::stay(HeldReason::Unknown { feed }),
-        (Verdict::Met | Verdict::Kept, _, Some(firing)) => case.stay_firing(firing, None),
         (Verdict::Met | Verdict::Kept, Some(AlertState::Pending { since, fired }), None) => {
             case.ripen(*since, fired)
         }
@@ -272,6 +287,13 @@ impl Case<'_> {
         step
     }
 
+    /// What fires goes on, reminders included; nothing begins or ends.
+    fn unknown(&self, firing: Option<Firing>, why: HeldReason) -> Step {
+        let Some(firing) = firing else { return Step::stay(why) };
+        let cleared = firing.cleared;
+        self.stay_firing(firing, cleared).because(why)
+    }
+
     fn cease(&self, firing: Firing) -> Step {
         let cleared = firing.cleared.unwrap_or(self.now);
         let keep = match flaps(&firing.fired, cleared) {
@@ -307,10 +329,11 @@ impl Case<'_> {
         (self.now < until && self.now.plus(FLAPS_WITHIN) >= until).then_some(until)
     }
 
-    fn tell_event(&self) -> Step {
-        let told = Step::to(AlertState::Told { at: self.now });
+    /// Identified by when it was seen to happen: the next one of the same subject is another.
+    fn tell_event(&self, at: Time) -> Step {
+        let told = Step::to(AlertState::Told { at });
         match (self.hush)(Transition::Event) {
-            None => told.telling(Transition::Event, 0, self.now),
+            None => told.telling(Transition::Event, 0, at),
             Some(reason @ HeldReason::Inhibited { .. }) => Step::stay(reason),
             Some(reason) => told.held(reason, None),
         }

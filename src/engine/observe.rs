@@ -361,6 +361,9 @@ fn enter_deployment(snapshot: &mut Snapshot, deployment: &Deployment, at: Time, 
                     tracked.status_before = Some(tracked.deployment.status.clone());
                     tracked.status_since = at;
                 }
+                if tracked.deployment.hourly_rate != deployment.hourly_rate && deployment.bills() {
+                    tracked.rate_before = Some((tracked.deployment.hourly_rate, at));
+                }
                 tracked.deployment = deployment.clone();
                 tracked.presence = Presence::Listed;
                 tracked.unreadable_since = None;
@@ -375,6 +378,7 @@ fn enter_deployment(snapshot: &mut Snapshot, deployment: &Deployment, at: Time, 
                 presence: Presence::Listed,
                 status_since: at,
                 status_before: None,
+                rate_before: None,
                 unreadable_since: None,
             };
             // What was measured of another identity under this id is not its own.

@@ -839,3 +839,5 @@ fn teams_that_are_not_watched_never_enter() {
     rig.list(T0, vec![foreign, deployment("a", "running")]);
     assert_eq!(rig.snapshot.deployments.keys().map(DeploymentId::as_str).collect::<Vec<_>>(), ["a"]);
 }
+
+mod fleet;

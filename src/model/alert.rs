@@ -134,7 +134,7 @@ pub enum AlertState {
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         fired: Vec<Time>,
     },
-    /// An event was told once; never repeated, never resolved.
+    /// The event that was seen then was told once; never repeated, never resolved.
     Told { at: Time },
     /// Inactive, but it fired so lately that the next time may be flapping.
     Quiet { fired: Vec<Time> },

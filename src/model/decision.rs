@@ -57,6 +57,10 @@ pub enum HeldReason {
     Silenced { id: Arc<str>, until: Time },
     /// It fires, and is told when this rule has ceased: what it rests on is not seen now.
     Inhibited { by: Arc<str> },
+    /// No activity source measures it, or the last measurement is too old: unknown is never idle.
+    Unmeasured,
+    /// The rule's matcher leaves this subject out.
+    NotMatched,
 }
 
 /// Everything one step commits, in one transaction.

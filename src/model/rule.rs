@@ -4,7 +4,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use super::{Deployment, Severity, Usd};
+use super::{Deployment, Severity, Usd, Volume};
 
 /// A rule as the configuration or the defaults give it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -205,6 +205,20 @@ impl Matcher {
                     any(deployment.instance_type.as_str())
                         || (deployment.instance_type.as_str() == "BARE_METAL" && any("CLUSTER"))
                 }
+            }
+        })
+    }
+
+    /// A volume has no GPU, region or type: what asks for one matches none.
+    pub fn matches_volume(&self, volume: &Volume, team_name: &str) -> bool {
+        self.globs.iter().all(|(key, globs)| {
+            let any = |text: &str| globs.iter().any(|glob| glob.matches(text));
+            match key {
+                MatchKey::Name => any(&volume.name),
+                MatchKey::Id => any(volume.id.as_str()),
+                MatchKey::Team => any(volume.team.as_str()) || any(team_name),
+                MatchKey::Provider => any(&volume.provider),
+                MatchKey::GpuType | MatchKey::Region | MatchKey::InstanceType => false,
             }
         })
     }

@@ -117,6 +117,8 @@ pub struct Tracked {
     pub status_since: Time,
     /// The status before it, where the transition lies between two of our own observations.
     pub status_before: Option<super::Status>,
+    /// The hourly rate before its last change while it billed, and when we saw that change.
+    pub rate_before: Option<(Usd, Time)>,
     /// A later answer about it could not be read (one bad record), or lacked it and may not be whole: since when.
     pub unreadable_since: Option<Time>,
 }

@@ -19,6 +19,7 @@ pub const MIGRATIONS: &[&str] = &[
     include_str!("schema/0002_groups.sql"),
     include_str!("schema/0003_deliveries.sql"),
     include_str!("schema/0004_money.sql"),
+    include_str!("schema/0005_rate_before.sql"),
 ];
 
 /// As the first migration sets it: "SPWK".

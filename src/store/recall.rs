@@ -211,6 +211,7 @@ fn deployments(
     while let Some(row) = rows.next()? {
         let row = Columns(row);
         let status_before: Option<i64> = row.get("status_before")?;
+        let rate_before: Option<i64> = row.get("rate_before")?;
         let id = DeploymentId::new(row.get::<Arc<str>>("id")?);
         let deployment = Deployment {
             id: id.clone(),
@@ -240,6 +241,7 @@ fn deployments(
             )?,
             status_since: row.time("status_since")?,
             status_before: status_before.map(|pk| words.word(pk).map(Status::from)).transpose()?,
+            rate_before: rate_before.map(Usd::from_nanos).zip(row.maybe_time("rate_changed_at")?),
             unreadable_since: row.maybe_time("unreadable_since")?,
         };
         let last = Last { line: row.get("line")?, step: row.get("step")?, state: Arc::new(tracked) };

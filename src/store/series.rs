@@ -324,10 +324,10 @@ impl Step<'_> {
         let mut insert = conn.prepare_cached(
             "INSERT INTO deployment (step, line, total_cost, hourly_rate, status, status_since, status_before, presence,
                presence_at, not_found, first_seen, started_at, stopped_at, unreadable_since, name, team, gpu_type,
-               gpu_count, provider, region, instance_type, kubernetes)
+               gpu_count, provider, region, instance_type, kubernetes, rate_before, rate_changed_at)
              VALUES (:step, :line, :total_cost, :hourly_rate, :status, :status_since, :status_before, :presence,
                :presence_at, :not_found, :first_seen, :started_at, :stopped_at, :unreadable_since, :name, :team,
-               :gpu_type, :gpu_count, :provider, :region, :instance_type, :kubernetes)",
+               :gpu_type, :gpu_count, :provider, :region, :instance_type, :kubernetes, :rate_before, :rate_changed_at)",
         )?;
         insert.execute(named_params! {
             ":step": self.seq,
@@ -352,6 +352,8 @@ impl Step<'_> {
             ":region": words.number(conn, &d.region)?,
             ":instance_type": words.number(conn, d.instance_type.as_str())?,
             ":kubernetes": d.kubernetes,
+            ":rate_before": tracked.rate_before.map(|(usd, _)| usd.nanos()),
+            ":rate_changed_at": tracked.rate_before.map(|(_, at)| at.millis()),
         })?;
         Ok(())
     }

@@ -51,6 +51,7 @@ pub fn tracked(n: usize, team_n: usize, status: Status, now: Time) -> Tracked {
         presence: if ended { Presence::Gone(now) } else { Presence::Listed },
         status_since: now,
         status_before: ended.then_some(Status::Running),
+        rate_before: None,
         unreadable_since: None,
     }
 }

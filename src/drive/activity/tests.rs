@@ -39,6 +39,7 @@ fn tracked(n: usize, status: Status) -> Tracked {
         presence: Presence::Listed,
         status_since: Time::EPOCH,
         status_before: None,
+        rate_before: None,
         unreadable_since: None,
     }
 }

@@ -49,6 +49,7 @@ fn tracked(id: &str, created: Time, cents: i64, total: i64) -> Tracked {
         presence: Presence::Listed,
         status_since: created,
         status_before: None,
+        rate_before: None,
         unreadable_since: None,
     }
 }

@@ -5,9 +5,12 @@
 mod account;
 pub use account::VITAL;
 mod deployment;
+mod market;
+pub use market::equivalents;
 mod money;
 pub use money::{budgets, change_of, percent_of, spend_of};
 mod team;
+mod volume;
 
 use super::alert::Verdict;
 use std::collections::BTreeMap;
@@ -33,7 +36,7 @@ pub struct Judgement {
 
 impl Judgement {
     pub(super) fn verdict(&self, firing: bool) -> Verdict {
-        if firing && self.keeps { Verdict::Kept } else { self.verdict }
+        if firing && self.keeps && self.verdict == Verdict::NotMet { Verdict::Kept } else { self.verdict }
     }
 
     pub(super) fn looks_again(&self) -> Option<Time> {
@@ -43,6 +46,11 @@ impl Judgement {
     fn at(mut self, time: Time) -> Self {
         self.looks_again = Some(time);
         self
+    }
+
+    /// What the rule's matcher leaves out is told apart from what does not hold.
+    fn where_(self, matched: bool) -> Self {
+        if matched { self } else { Verdict::NotMatched.into() }
     }
 
     fn met_if(holds: bool) -> Self {
@@ -68,18 +76,18 @@ pub fn judge(rule: &Rule, ground: &Ground<'_>, each: &mut dyn FnMut(Subject, Jud
         RuleKind::Blind { longer_than } => each(Subject::Account, account::blind(*longer_than, ground)),
         RuleKind::KeyRejected => each(Subject::Account, account::key_rejected(ground)),
         RuleKind::ConfigInvalid => each(Subject::Account, account::config_invalid(ground)),
+        RuleKind::Idle { longer_than } => deployment::idle(rule, *longer_than, ground, each),
+        RuleKind::Failed => deployment::failed(rule, ground, each),
+        RuleKind::Stuck { longer_than } => deployment::stuck(rule, *longer_than, ground, each),
+        RuleKind::NewDeployment => deployment::new_deployment(rule, ground, each),
+        RuleKind::RateChanged => deployment::rate_changed(rule, ground, each),
+        RuleKind::Overpaying { percent } => market::overpaying(rule, *percent, ground, each),
+        RuleKind::UnattachedVolume { longer_than } => volume::unattached(rule, *longer_than, ground, each),
+        RuleKind::VolumeFull { above_permille } => volume::full(rule, *above_permille, ground, each),
         RuleKind::Runway { below } => money::runway(rule, *below, ground, each),
         RuleKind::BurnRate { above } => money::burn_rate(rule, *above, ground, each),
         RuleKind::Budget { amount, period, at } => money::budget(rule, (*amount, *period, at), ground, each),
         RuleKind::UnexplainedSpend { above } => money::unexplained_spend(rule, *above, ground, each),
         RuleKind::BalanceJump => money::balance_jump(rule, ground, each),
-        RuleKind::Idle { .. }
-        | RuleKind::Failed
-        | RuleKind::Stuck { .. }
-        | RuleKind::NewDeployment
-        | RuleKind::UnattachedVolume { .. }
-        | RuleKind::VolumeFull { .. }
-        | RuleKind::RateChanged
-        | RuleKind::Overpaying { .. } => {}
     }
 }

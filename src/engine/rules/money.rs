@@ -38,7 +38,9 @@ pub fn runway(rule: &Rule, below: Duration, ground: &Ground<'_>, each: &mut dyn 
 pub fn burn_rate(rule: &Rule, above: Usd, ground: &Ground<'_>, each: &mut dyn FnMut(Subject, Judgement)) {
     for_each(rule, ground, each, &|team, forecast| match unseen(team, ground) {
         Some(feed) => Verdict::Unknown(feed).into(),
-        None => Judgement::met_if(forecast.committed > above),
+        None => {
+            Judgement { keeps: forecast.committed >= above, ..Judgement::met_if(forecast.committed > above) }
+        }
     });
 }
 
@@ -49,7 +51,7 @@ pub fn unexplained_spend(
     each: &mut dyn FnMut(Subject, Judgement),
 ) {
     for_each(rule, ground, each, &|_, forecast| match forecast.unexplained_day {
-        Some(amount) => Judgement::met_if(amount > above),
+        Some(amount) => Judgement { keeps: amount >= above, ..Judgement::met_if(amount > above) },
         None => Verdict::Unknown(Feed::Balance).into(),
     });
 }
@@ -71,12 +73,12 @@ pub fn budget(
         let (spent, forecast) = (highest(spend.spent), highest(spend.forecast));
         for percent in at.iter().copied() {
             let occasion = |mark| Subject::Occasion { team: id.clone(), at: spend.from, mark };
-            each(occasion(Mark::Spent(percent)), threshold(percent, spent));
+            each(occasion(Mark::Spent(percent)), threshold(percent, spent, spend.from));
             // What is spent need not be forecast any more.
             let forecast = forecast.filter(|highest| spent.is_none_or(|spent| spent < *highest));
             let judgement = match forecast {
                 None if spent.is_some_and(|spent| percent <= spent) => Verdict::Past.into(),
-                _ => threshold(percent, forecast),
+                _ => threshold(percent, forecast, spend.from),
             };
             each(occasion(Mark::Forecast(percent)), judgement);
         }
@@ -95,9 +97,10 @@ pub fn budgets(rule: &Rule, snapshot: &Snapshot, forecasts: &BTreeMap<TeamId, Fo
     forecasts.iter().filter_map(of).collect()
 }
 
-fn threshold(percent: u16, highest: Option<u16>) -> Judgement {
+/// Told once per period: the occasion is named for its beginning.
+fn threshold(percent: u16, highest: Option<u16>, from: Time) -> Judgement {
     match highest {
-        Some(highest) if percent == highest => Verdict::Event.into(),
+        Some(highest) if percent == highest => Verdict::Event(from).into(),
         Some(highest) if percent < highest => Verdict::Past.into(),
         Some(_) | None => Verdict::NotMet.into(),
     }
@@ -125,7 +128,7 @@ pub fn balance_jump(rule: &Rule, ground: &Ground<'_>, each: &mut dyn FnMut(Subje
         }
         let jumped = balance > before || (before > Usd::ZERO && balance <= percent_of(before, 50));
         let verdict = match (jumped, ground.now.since(at) <= NEWS_FOR) {
-            (true, true) => Verdict::Event,
+            (true, true) => Verdict::Event(at),
             (true, false) => Verdict::Past,
             (false, _) => Verdict::NotMet,
         };
@@ -143,6 +146,8 @@ fn for_each(
         if rule.matcher.matches_team(id.as_str(), &team.name) {
             let forecast = ground.forecasts.get(id).copied().unwrap_or_default();
             each(team_subject(id), judge(team, &forecast));
+        } else {
+            each(team_subject(id), Verdict::NotMatched.into());
         }
     }
 }

@@ -19,10 +19,8 @@ pub fn balance(
     let outcome = ground.snapshot.feeds.get(&Feed::Balance).and_then(|feed| feed.last_outcome);
     let heard = matches!(outcome, Some(Outcome::Complete | Outcome::Partial));
     for (id, team) in &ground.snapshot.teams {
-        if !rule.matcher.matches_team(id.as_str(), &team.name) {
-            continue;
-        }
         let judgement = match team.balance {
+            _ if !rule.matcher.matches_team(id.as_str(), &team.name) => Verdict::NotMatched.into(),
             Some(balance) if team.unknown_since.is_none() && heard => {
                 Judgement { keeps: balance < clear_above, ..Judgement::met_if(balance < below) }
             }
@@ -35,9 +33,11 @@ pub fn balance(
 /// A watched team is missing from the answer or its balance cannot be read; so is one that was named and never seen.
 pub fn balance_unknown(rule: &Rule, ground: &Ground<'_>, each: &mut dyn FnMut(Subject, Judgement)) {
     for (id, team) in &ground.snapshot.teams {
-        if rule.matcher.matches_team(id.as_str(), &team.name) {
-            each(Subject::Team { id: id.clone() }, Judgement::met_if(team.unknown_since.is_some()));
-        }
+        let matched = rule.matcher.matches_team(id.as_str(), &team.name);
+        each(
+            Subject::Team { id: id.clone() },
+            Judgement::met_if(team.unknown_since.is_some()).where_(matched),
+        );
     }
     let heard = ground.snapshot.feeds.get(&Feed::Balance).is_some_and(|feed| feed.last_usable.is_some());
     for glob in ground.watched.iter().filter(|glob| glob.is_literal()) {
@@ -53,9 +53,8 @@ pub fn balance_unknown(rule: &Rule, ground: &Ground<'_>, each: &mut dyn FnMut(Su
 
 pub fn fleet_shrunk(rule: &Rule, ground: &Ground<'_>, each: &mut dyn FnMut(Subject, Judgement)) {
     for (id, team) in &ground.snapshot.teams {
-        if rule.matcher.matches_team(id.as_str(), &team.name) {
-            let shrunk = ground.snapshot.shrunk.contains_key(id);
-            each(Subject::Team { id: id.clone() }, Judgement::met_if(shrunk));
-        }
+        let matched = rule.matcher.matches_team(id.as_str(), &team.name);
+        let shrunk = ground.snapshot.shrunk.contains_key(id);
+        each(Subject::Team { id: id.clone() }, Judgement::met_if(shrunk).where_(matched));
     }
 }

@@ -47,7 +47,11 @@ pub fn blind(telling: &Telling<'_>) -> Words {
         Some((feed, health)) => (
             feed.as_str(),
             now.since(health.last_usable.unwrap_or(health.watched_since)),
-            health.trouble.as_deref().unwrap_or("no attempt was made"),
+            match (&health.trouble, health.last_attempt) {
+                (Some(trouble), _) => trouble,
+                (None, Some(_)) => "it worked",
+                (None, None) => "no attempt was made",
+            },
         ),
         None => ("account", Duration::ZERO, "no attempt was made"),
     };

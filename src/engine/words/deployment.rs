@@ -4,39 +4,38 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{CONSOLE, Telling, Words};
-use crate::model::{Deployment, Offer, Snapshot, Status, Subject, Tracked, TrackedVolume, Usd, humanize};
+use super::{CONSOLE, Telling, Words, a_day, label, percent, team_label};
+use crate::model::{Activity, Reading, Snapshot, SourceActivity, Status, Subject, Tracked, humanize};
 
 /// A deployment with what every mail about one says.
-struct Of<'a> {
-    tracked: &'a Tracked,
-    name: String,
-    runtime: String,
-    details: Vec<(Arc<str>, String)>,
+pub(super) struct Of<'a> {
+    pub tracked: &'a Tracked,
+    pub name: String,
+    pub runtime: String,
+    pub details: Vec<(Arc<str>, String)>,
 }
 
 impl<'a> Of<'a> {
-    fn new(telling: &Telling<'a>) -> Option<Self> {
-        let Subject::Deployment { id, .. } = telling.subject else { return None };
+    /// `None` also where the id has come back as another deployment (FAULTS 20).
+    pub fn new(telling: &Telling<'a>) -> Option<Self> {
+        let Subject::Deployment { id, created_at } = telling.subject else { return None };
         let tracked = telling.snapshot.deployments.get(id)?;
         let deployment = &tracked.deployment;
+        if deployment.created_at != *created_at {
+            return None;
+        }
         let end = if tracked.is_live() { telling.now } else { tracked.status_since };
         let runtime = humanize(deployment.stopped_at.unwrap_or(end).since(deployment.since()));
         let details = deployment_details(tracked, telling.snapshot, &runtime);
-        Some(Self { tracked, name: label(deployment), runtime, details })
+        Some(Self { tracked, name: label(&deployment.name, &deployment.id), runtime, details })
     }
-}
-
-fn label(deployment: &Deployment) -> String {
-    if deployment.name.trim().is_empty() { deployment.id.to_string() } else { deployment.name.to_string() }
 }
 
 fn deployment_details(tracked: &Tracked, snapshot: &Snapshot, runtime: &str) -> Vec<(Arc<str>, String)> {
     let deployment = &tracked.deployment;
-    let team = snapshot.teams.get(&deployment.team).map_or(deployment.team.as_str(), |team| &team.name);
     let mut details: Vec<(Arc<str>, String)> = vec![
-        ("deployment".into(), format!("{} ({})", label(deployment), deployment.id)),
-        ("team".into(), team.to_owned()),
+        ("deployment".into(), format!("{} ({})", label(&deployment.name, &deployment.id), deployment.id)),
+        ("team".into(), team_label(&deployment.team, snapshot)),
         ("gpu".into(), format!("{} × {}", deployment.gpu_count, deployment.gpu_type)),
         ("type".into(), deployment.instance_type.to_string()),
         ("where".into(), format!("{}, {}", deployment.provider, deployment.region)),
@@ -59,7 +58,7 @@ pub fn running_long(telling: &Telling<'_>, longer_than: Duration) -> Option<Word
             "{name} has been running for {runtime}, longer than {}. It costs {}/h, {} a day; {} so far.",
             humanize(longer_than),
             deployment.hourly_rate,
-            deployment.hourly_rate.per_hour_for(Duration::from_secs(86_400)),
+            a_day(deployment.hourly_rate),
             deployment.total_cost
         )
     } else {
@@ -68,64 +67,6 @@ pub fn running_long(telling: &Telling<'_>, longer_than: Duration) -> Option<Word
     let advice =
         format!("If it is forgotten, save its data and end it at {CONSOLE}; ending deletes its disk.");
     Some(Words { title: format!("running long: {name} for {runtime}"), reason, advice, details })
-}
-
-pub fn spot_interrupted(telling: &Telling<'_>) -> Option<Words> {
-    let Of { tracked, name, runtime, mut details } = Of::new(telling)?;
-    let (deployment, snapshot) = (&tracked.deployment, telling.snapshot);
-    let mut reason = format!(
-        "The provider reclaimed the spot instance {name} after {runtime}; it cost {}. Its local disk is gone.",
-        deployment.total_cost
-    );
-    let volumes: Vec<_> =
-        snapshot.volumes.values().filter(|volume| was_attached(volume, deployment)).collect();
-    if volumes.is_empty() {
-        reason.push_str(" No volume is known to have been attached to it.");
-    } else {
-        let rate: Usd = volumes.iter().map(|v| v.volume.hourly_rate).sum();
-        let month = rate.per_hour_for(Duration::from_secs(730 * 3_600));
-        let left = if volumes.len() == 1 {
-            "1 volume is".to_owned()
-        } else {
-            format!("{} volumes are", volumes.len())
-        };
-        reason.push_str(&format!(" {left} left, at {month} a month."));
-        let listed: Vec<&str> = volumes.iter().take(5).map(|v| &*v.volume.name).collect();
-        details.push(("volumes left".into(), format!("{} ({month}/month)", listed.join(", "))));
-    }
-    if let Some(offer) = cheapest_equivalent(deployment, &snapshot.offers) {
-        let text = format!("{} at {}, {}: {}/h", offer.id, offer.provider, offer.region, offer.price);
-        details.push(("cheapest equivalent".into(), text));
-    }
-    let advice =
-        "Deploy a replacement if the work must go on; what was not on a volume has to be redone.".to_owned();
-    Some(Words { title: format!("spot interrupted: {name} after {runtime}"), reason, advice, details })
-}
-
-/// Attached still, or detached when the deployment ended: ending detaches, and the volumes may be polled after it.
-fn was_attached(tracked: &TrackedVolume, deployment: &Deployment) -> bool {
-    const WITH_THE_END: Duration = Duration::from_secs(300);
-    let volume = &tracked.volume;
-    let detached_then = volume.attached_to.is_empty()
-        && volume.team == deployment.team
-        && volume.provider == deployment.provider
-        && volume.last_detached_at.zip(deployment.stopped_at).is_some_and(|(detached, stopped)| {
-            detached.since(stopped) <= WITH_THE_END && stopped.since(detached) <= WITH_THE_END
-        });
-    tracked.bills() && (volume.attached_to.contains(&deployment.id) || detached_then)
-}
-
-/// Same GPU type, count and instance type, available now.
-fn cheapest_equivalent<'a>(deployment: &Deployment, offers: &'a [Offer]) -> Option<&'a Offer> {
-    offers
-        .iter()
-        .filter(|offer| {
-            offer.available
-                && offer.gpu_type.eq_ignore_ascii_case(&deployment.gpu_type)
-                && offer.gpu_count == deployment.gpu_count
-                && offer.instance_type == deployment.instance_type
-        })
-        .min_by_key(|offer| offer.price)
 }
 
 pub fn provider_stopped(telling: &Telling<'_>) -> Option<Words> {
@@ -181,4 +122,106 @@ pub fn provider_stopped(telling: &Telling<'_>) -> Option<Words> {
         ),
     };
     Some(Words { title, reason, advice, details })
+}
+
+pub fn failed(telling: &Telling<'_>) -> Option<Words> {
+    let Of { tracked, name, runtime, details } = Of::new(telling)?;
+    let deployment = &tracked.deployment;
+    let mut reason = format!("{name} is `failed` after {runtime}; it cost {}.", deployment.total_cost);
+    if deployment.bills() {
+        let rate = deployment.hourly_rate;
+        reason.push_str(&format!(
+            " The API gives no time at which it stopped: it may still be billed {rate}/h."
+        ));
+    }
+    let advice =
+        format!("Look at it at {CONSOLE}, and deploy again, in another region or with another provider.");
+    Some(Words { title: format!("failed: {name} after {runtime}"), reason, advice, details })
+}
+
+pub fn stuck(telling: &Telling<'_>, longer_than: Duration) -> Option<Words> {
+    let Of { tracked, name, details, .. } = Of::new(telling)?;
+    let deployment = &tracked.deployment;
+    let waited = humanize(telling.now.since(deployment.created_at));
+    let (title, reason) = if deployment.status == Status::Deploying && tracked.is_live() {
+        let reason = format!(
+            "{name} has been `deploying` for {waited}; the limit is {}. It is billed from the order on: {}/h, {} so far.",
+            humanize(longer_than),
+            deployment.hourly_rate,
+            deployment.total_cost
+        );
+        (format!("stuck: {name} deploying for {waited}"), reason)
+    } else {
+        (format!("stuck: {name}"), format!("{name} is `{}`.", deployment.status))
+    };
+    let advice = format!("If it does not come up, end it at {CONSOLE} and deploy it elsewhere.");
+    Some(Words { title, reason, advice, details })
+}
+
+pub fn new_deployment(telling: &Telling<'_>) -> Option<Words> {
+    let Of { tracked, name, runtime, details } = Of::new(telling)?;
+    let deployment = &tracked.deployment;
+    let (count, gpu, rate) = (deployment.gpu_count, &deployment.gpu_type, deployment.hourly_rate);
+    let mut reason = format!(
+        "{name} ({count} × {gpu}, {}) was created at {} in team {}.",
+        deployment.instance_type,
+        deployment.created_at,
+        team_label(&deployment.team, telling.snapshot),
+    );
+    let end = if tracked.is_live() {
+        reason.push_str(&format!(" It costs {rate}/h, {} a day.", a_day(rate)));
+        format!("end it at {CONSOLE}, and find out")
+    } else {
+        let (status, cost) = (&deployment.status, deployment.total_cost);
+        reason.push_str(&format!(" It has ended already: it is `{status}` after {runtime} and cost {cost}."));
+        "find out".to_owned()
+    };
+    let advice = format!("If nobody meant it, {end} who has the API key or a login.");
+    Some(Words { title: format!("new deployment: {name} at {rate}/h"), reason, advice, details })
+}
+
+pub fn idle(telling: &Telling<'_>, longer_than: Duration) -> Option<Words> {
+    let Of { tracked, name, mut details, .. } = Of::new(telling)?;
+    let deployment = &tracked.deployment;
+    let sources = telling.snapshot.activity.get(&deployment.id);
+    let sources = || sources.into_iter().flatten();
+    details.extend(sources().map(|(source, said)| (source.clone(), measured(said, telling))));
+    let (title, reason) = match Activity::of(sources().map(|(_, said)| said), telling.now) {
+        _ if !tracked.is_live() => (format!("idle: {name}"), format!("{name} is `{}`.", deployment.status)),
+        Activity::Idle { since, .. } => {
+            let (length, rate) = (telling.now.since(since), deployment.hourly_rate);
+            let reason = format!(
+                "Every source has measured {name} idle since {since}, for {}; the limit is {}. It costs {rate}/h: {} \
+                 meanwhile.",
+                humanize(length),
+                humanize(longer_than),
+                rate.per_hour_for(length)
+            );
+            (format!("idle: {name} for {}", humanize(length)), reason)
+        }
+        Activity::Busy => {
+            let busy =
+                sources().filter(|(_, said)| said.reading == Reading::Busy && said.is_fresh(telling.now));
+            let busy: Vec<&str> = busy.map(|(source, _)| &**source).collect();
+            (format!("idle: {name}"), format!("{name} is measured busy ({}).", busy.join(", ")))
+        }
+        Activity::Unknown => (format!("idle: {name}"), format!("Whether {name} works is not known now.")),
+    };
+    let advice =
+        format!("If its work is done, save its data and end it at {CONSOLE}; ending deletes its disk.");
+    Some(Words { title, reason, advice, details })
+}
+
+/// What one source says, with the busiest GPU where it was measured.
+fn measured(said: &SourceActivity, telling: &Telling<'_>) -> String {
+    let mut text = match (&said.reading, said.idle_since) {
+        (Reading::Idle, Some(since)) => format!("idle since {since}"),
+        (Reading::Idle, None) => "idle".to_owned(),
+        (Reading::Busy, _) => "busy".to_owned(),
+        (Reading::Unknown(why), _) => format!("unknown: {why}"),
+    };
+    if let Some(permille) = said.utilization_permille {
+        text.push_str(&format!(", busiest GPU at {}", percent(permille.into())));
+    }
+    format!("{text} ({} ago)", humanize(telling.now.since(said.last)))
 }

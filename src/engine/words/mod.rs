@@ -4,12 +4,14 @@
 
 mod account;
 mod deployment;
+mod market;
 mod money;
 mod team;
+mod volume;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use crate::model::{Forecast, Rule, RuleKind, Snapshot, Subject, TeamId, Time, Transition, humanize};
+use crate::model::{Forecast, Rule, RuleKind, Snapshot, Subject, TeamId, Time, Transition, Usd, humanize};
 
 pub struct Words {
     pub title: String,
@@ -54,21 +56,51 @@ fn say(telling: &Telling<'_>) -> Option<Words> {
         RuleKind::KeyRejected => Some(account::key_rejected(telling)),
         RuleKind::ConfigInvalid => Some(account::config_invalid(telling)),
         RuleKind::RunningLong { longer_than } => deployment::running_long(telling, *longer_than),
-        RuleKind::SpotInterrupted => deployment::spot_interrupted(telling),
         RuleKind::ProviderStopped => deployment::provider_stopped(telling),
+        RuleKind::Idle { longer_than } => deployment::idle(telling, *longer_than),
+        RuleKind::Failed => deployment::failed(telling),
+        RuleKind::Stuck { longer_than } => deployment::stuck(telling, *longer_than),
+        RuleKind::NewDeployment => deployment::new_deployment(telling),
+        RuleKind::RateChanged => market::rate_changed(telling),
+        RuleKind::Overpaying { percent } => market::overpaying(telling, *percent),
+        RuleKind::SpotInterrupted => market::spot_interrupted(telling),
+        RuleKind::UnattachedVolume { longer_than } => volume::unattached(telling, *longer_than),
+        RuleKind::VolumeFull { above_permille } => volume::full(telling, *above_permille),
         RuleKind::Runway { below } => Some(money::runway(telling, *below)),
         RuleKind::BurnRate { above } => Some(money::burn_rate(telling, *above)),
         RuleKind::Budget { amount, period, .. } => money::budget(telling, *amount, *period),
         RuleKind::UnexplainedSpend { above } => Some(money::unexplained_spend(telling, *above)),
         RuleKind::BalanceJump => money::balance_jump(telling),
-        RuleKind::Idle { .. }
-        | RuleKind::Failed
-        | RuleKind::Stuck { .. }
-        | RuleKind::NewDeployment
-        | RuleKind::UnattachedVolume { .. }
-        | RuleKind::VolumeFull { .. }
-        | RuleKind::RateChanged
-        | RuleKind::Overpaying { .. } => None,
+    }
+}
+
+/// A name of one's choice may be blank, and is not unique: the id stands in the details.
+fn label(name: &str, id: &dyn std::fmt::Display) -> String {
+    if name.trim().is_empty() { id.to_string() } else { name.to_owned() }
+}
+
+/// Two teams may have one name.
+fn team_label(id: &TeamId, snapshot: &Snapshot) -> String {
+    match snapshot.teams.get(id) {
+        Some(team) => format!("{} ({id})", team.name),
+        None => id.to_string(),
+    }
+}
+
+fn a_day(rate: Usd) -> Usd {
+    rate.per_hour_for(Duration::from_secs(86_400))
+}
+
+/// A year's twelfth: 730 h.
+fn a_month(rate: Usd) -> Usd {
+    rate.per_hour_for(Duration::from_secs(730 * 3_600))
+}
+
+/// `93 %`, `93.4 %`.
+fn percent(permille: u64) -> String {
+    match (permille / 10, permille % 10) {
+        (whole, 0) => format!("{whole} %"),
+        (whole, tenths) => format!("{whole}.{tenths} %"),
     }
 }
 

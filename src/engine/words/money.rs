@@ -95,7 +95,7 @@ pub fn unexplained_spend(telling: &Telling<'_>, above: Usd) -> Words {
 }
 
 pub fn budget(telling: &Telling<'_>, amount: Usd, period: Period) -> Option<Words> {
-    let Subject::Occasion { mark, .. } = telling.subject else { return None };
+    let Subject::Occasion { mark, at, .. } = telling.subject else { return None };
     let of = Of::new(telling);
     let forecast = forecast(telling, &of);
     let spend = spend_of(&forecast, period);
@@ -105,13 +105,30 @@ pub fn budget(telling: &Telling<'_>, amount: Usd, period: Period) -> Option<Word
         Period::Week => "this week",
         Period::Month => "this month",
     };
+    let share = |percent: &u16| percent_of(amount, *percent);
     let (title, reason) = match mark {
+        // What waited for its group is told of the period that it is of.
+        Mark::Spent(percent) if spend.from != *at => (
+            format!("budget: {name} has spent {percent} % of {amount}"),
+            format!(
+                "In the period that began at {at}, {name} spent at least {percent} % ({}) of its budget {rule} of {amount}.",
+                share(percent)
+            ),
+        ),
+        Mark::Forecast(percent) if spend.from != *at || spend.forecast < share(percent) => (
+            format!("budget: {name} was to spend {percent} % of {amount}"),
+            format!(
+                "In the period that began at {at}, {name} was forecast to spend at least {percent} % ({}) of its budget \
+                 {rule} of {amount}.",
+                share(percent)
+            ),
+        ),
         Mark::Spent(percent) => (
             format!("budget: {name} has spent {percent} % of {amount}"),
             format!(
                 "{name} has spent {} {period}, at least {percent} % ({}) of its budget {rule} of {amount}.",
                 spend.spent,
-                percent_of(amount, *percent)
+                share(percent)
             ),
         ),
         Mark::Forecast(percent) => (
@@ -134,9 +151,19 @@ pub fn budget(telling: &Telling<'_>, amount: Usd, period: Period) -> Option<Word
 pub fn balance_jump(telling: &Telling<'_>) -> Option<Words> {
     let of = Of::new(telling);
     let (before, balance, at) = change_of(of.team?)?;
+    let Subject::Occasion { at: then, .. } = telling.subject else { return None };
     let forecast = forecast(telling, &of);
     let name = &of.name;
-    let (title, reason, advice) = if balance > before {
+    let (title, reason, advice) = if at != *then {
+        (
+            format!("balance jump: {name}"),
+            format!(
+                "The balance of {name} rose, or fell by half or more, between two polls at {then}. It has changed since, \
+                 and is {balance} now."
+            ),
+            format!("Look at the billing page at {CONSOLE}."),
+        )
+    } else if balance > before {
         let more = balance.saturating_sub(before);
         (
             format!("balance rose: {name} has {more} more"),

@@ -38,6 +38,7 @@ fn tracked(n: usize, cost: i64) -> Arc<Tracked> {
         presence: Presence::Listed,
         status_since: Time::from_secs(2),
         status_before: None,
+        rate_before: None,
         unreadable_since: None,
     })
 }

@@ -73,6 +73,7 @@ impl Rig {
             presence: Presence::Listed,
             status_since: T0,
             status_before: None,
+            rate_before: None,
             unreadable_since: None,
         };
         self.snapshot.deployments.insert(DeploymentId::new("d"), Arc::new(tracked));
