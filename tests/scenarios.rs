@@ -2,7 +2,7 @@
 //! and every message as a person reads it. `UPDATE_SCENARIOS=1` writes the golden files anew.
 //!
 //! A script is read line by line: `config … end` (TOML), `at 10m`, records (`team`, `deployment`, `volume`, `offer`: ID and
-//! key=value, or `gone`, `unreadable`), `activity DEPLOYMENT SOURCE busy|idle|unknown …`, `configuration broken|loads`,
+//! key=value, or `gone`, `unreadable`), `activity DEPLOYMENT SOURCE busy|idle|unknown …`, `configuration broken|loads`, `disk MIB`, `receiver NAME fails|dies|takes WHY`,
 //! `poll FEED… [fails KIND]`, `every 1m until 30m poll …`, `step`, `restart`, and `expect nothing` or the transitions
 //! that the last of these told.
 #![allow(
@@ -30,7 +30,7 @@ use spheron_watch::{
     model::{
         DeploymentId, Failure, FailureKind, Feed, FeedHealth, Glob, Grouping, Held, HeldReason, Label,
         Notice, PollRow, Reading, Rule, Snapshot, SourceActivity, StepRecord, Subject, Time, Transition,
-        humanize,
+        Trouble, humanize,
     },
     notify::render,
     schedule::parse_length,
@@ -145,6 +145,14 @@ impl Stage {
                 self.snapshot.config_error = Some("config.toml:3:1: rule.below".into())
             }
             ["configuration", "loads"] => self.snapshot.config_error = None,
+            ["disk", mib] => self.snapshot.disk_free_bytes = Some(mib.parse::<u64>().unwrap() << 20),
+            ["receiver", name, "takes"] => {
+                self.snapshot.deliveries.remove(*name);
+            }
+            ["receiver", name, fails @ ("fails" | "dies"), why @ ..] => {
+                let trouble = Trouble { since: self.now, dead: *fails == "dies", why: why.join(" ").into() };
+                self.snapshot.deliveries.insert((*name).into(), trouble);
+            }
             ["poll", feeds @ ..] => {
                 let polls = self.poll(feeds);
                 self.commit(polls);

@@ -16,7 +16,7 @@ const UNSUPPORTED: [&str; 9] = [
 ];
 
 /// Rule kinds of the contract (PRODUCT §6) that this version lacks.
-pub(super) const UNSUPPORTED_KINDS: [&str; 3] = ["delivery_failing", "disk_low", "not_confirmed"];
+pub(super) const UNSUPPORTED_KINDS: [&str; 1] = ["not_confirmed"];
 
 /// Webhook formats of the contract that this version lacks.
 pub(super) const UNSUPPORTED_FORMATS: [&str; 7] =

@@ -46,7 +46,7 @@ struct Kind {
     build: fn(&mut Reader<'_>) -> RuleKind,
 }
 
-const KINDS: [Kind; 22] = {
+const KINDS: [Kind; 24] = {
     use About::{Account, Deployment, Team, Volume};
     use Severity::{Critical, Info, Warning};
     [
@@ -72,6 +72,8 @@ const KINDS: [Kind; 22] = {
         Kind::new("blind", Critical, Account, blind),
         Kind::new("key_rejected", Critical, Account, |_| RuleKind::KeyRejected),
         Kind::new("config_invalid", Critical, Account, |_| RuleKind::ConfigInvalid),
+        Kind::new("delivery_failing", Critical, Account, |_| RuleKind::DeliveryFailing),
+        Kind::new("disk_low", Critical, Account, |_| RuleKind::DiskLow),
     ]
 };
 

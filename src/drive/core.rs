@@ -2,7 +2,7 @@
 //!
 //! It must never wait, and never forget a record: what `step` returns has to be committed before the next one is taken.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use jiff::tz::TimeZone;
 
@@ -10,7 +10,7 @@ use crate::{
     engine::{self, Engine},
     model::{
         ActivitySample, ActivitySource, Facts, Failure, Feed, FeedHealth, Forecast, Glob, Grouping, Held,
-        Observation, PollRow, Rule, Silence, SilenceError, Snapshot, StepRecord, Time, View, Wake,
+        Observation, PollRow, Rule, Silence, SilenceError, Snapshot, StepRecord, Time, Trouble, View, Wake,
     },
 };
 
@@ -170,6 +170,16 @@ impl Core {
             charges: decisions.charges,
             purses: decisions.purses,
         }
+    }
+
+    /// What the outbox says of the configured receivers, and the room that the database has.
+    pub fn look_after_itself(
+        &mut self,
+        deliveries: BTreeMap<Arc<str>, Trouble>,
+        disk_free_bytes: Option<u64>,
+    ) {
+        self.snapshot.deliveries = deliveries;
+        self.snapshot.disk_free_bytes = disk_free_bytes;
     }
 
     /// When the first team's money ends, by the forecast of the last step.

@@ -187,6 +187,8 @@ impl Running {
         mut control: mpsc::Receiver<Control>,
         stop: &CancellationToken,
     ) -> Result<(), LiveError> {
+        // What troubled a receiver before a restart troubles it still.
+        self.look_after_itself().await;
         self.commit().await?;
         loop {
             let nap = self.nap();
@@ -207,6 +209,7 @@ impl Running {
                 () = self.clock.sleep(nap) => {}
             }
             self.notice_jumps();
+            self.look_after_itself().await;
             self.commit().await?;
         }
     }
@@ -269,6 +272,15 @@ impl Running {
         if let Err(error) = self.store.prune(now).await {
             tracing::warn!(%error, "old notices could not be forgotten; trying again in an hour");
         }
+    }
+
+    /// The daemon's own state is judged like the account's.
+    async fn look_after_itself(&mut self) {
+        let Ok(outbox) = self.store.outbox().await else { return };
+        let configured = outbox.into_iter().filter(|(name, _)| self.names.contains(name));
+        let troubles = configured.filter_map(|(name, depth)| Some((name, depth.trouble?))).collect();
+        let free = self.store.free_bytes().await.unwrap_or_default();
+        self.core.look_after_itself(troubles, free);
     }
 
     async fn publish(&mut self) {

@@ -65,6 +65,10 @@ pub fn feed_of(kind: &RuleKind) -> Option<Feed> {
         | RuleKind::RateChanged
         | RuleKind::Overpaying { .. } => Some(Feed::Deployments),
         RuleKind::UnattachedVolume { .. } | RuleKind::VolumeFull { .. } => Some(Feed::Volumes),
-        RuleKind::Blind { .. } | RuleKind::KeyRejected | RuleKind::ConfigInvalid => None,
+        RuleKind::Blind { .. }
+        | RuleKind::KeyRejected
+        | RuleKind::ConfigInvalid
+        | RuleKind::DeliveryFailing
+        | RuleKind::DiskLow => None,
     }
 }

@@ -50,6 +50,10 @@ pub enum RuleKind {
     },
     KeyRejected,
     ConfigInvalid,
+    /// A receiver does not get what it should.
+    DeliveryFailing,
+    /// The database's file system has next to no room.
+    DiskLow,
     /// Depletion within `below`, at the faster of committed and observed burn.
     Runway {
         below: Duration,
@@ -109,6 +113,8 @@ impl RuleKind {
             Self::Blind { .. } => "blind",
             Self::KeyRejected => "key_rejected",
             Self::ConfigInvalid => "config_invalid",
+            Self::DeliveryFailing => "delivery_failing",
+            Self::DiskLow => "disk_low",
             Self::Runway { .. } => "runway",
             Self::BurnRate { .. } => "burn_rate",
             Self::Budget { .. } => "budget",
@@ -143,6 +149,8 @@ impl RuleKind {
             | Self::Blind { .. }
             | Self::KeyRejected
             | Self::ConfigInvalid
+            | Self::DeliveryFailing
+            | Self::DiskLow
             | Self::Runway { .. }
             | Self::BurnRate { .. }
             | Self::Budget { .. }

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Activity, Deployment, DeploymentId, FailureKind, Feed, Offer, Outcome, Silence, SourceActivity, TeamId,
-    Time, Usd, Volume, VolumeId, VolumeStatus,
+    Time, Trouble, Usd, Volume, VolumeId, VolumeStatus,
 };
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -43,6 +43,10 @@ pub struct Snapshot {
     pub balance_history: BTreeMap<TeamId, Arc<Vec<(Time, Usd)>>>,
     /// The daemon's own state: a configuration that could not be loaded.
     pub config_error: Option<Arc<str>>,
+    /// Configured receivers that do not get what they should, as the outbox says.
+    pub deliveries: BTreeMap<Arc<str>, Trouble>,
+    /// Room on the file system of the database, in bytes; `None`: not measured.
+    pub disk_free_bytes: Option<u64>,
 }
 
 /// How a feed is doing. `interval` is the effective one, as the governor stretches it.

@@ -180,6 +180,13 @@ impl Db {
         self.write(|conn| Ok(outbox::prune(conn, now)?.saturating_add(costs::prune(conn, now)?)))
     }
 
+    /// Room on the file system of the database; `None` in memory, or where it cannot be told.
+    pub fn free_bytes(&self) -> Option<u64> {
+        let (path, _) = self.file.as_ref()?;
+        let stat = rustix::fs::statvfs(path).ok()?;
+        Some(stat.f_bavail.saturating_mul(stat.f_frsize))
+    }
+
     /// The file and its WAL.
     pub fn size_bytes(&self) -> u64 {
         let length = |path: &Path| fs::metadata(path).map_or(0, |meta| meta.len());

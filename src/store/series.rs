@@ -79,6 +79,8 @@ impl Known {
             unscoped_covers,
             first_observed,
             config_error: None,
+            deliveries: BTreeMap::new(),
+            disk_free_bytes: None,
         }
     }
 

@@ -123,6 +123,10 @@ impl Store {
         self.call(move |db| db.prune(now)).await
     }
 
+    pub async fn free_bytes(&self) -> Result<Option<u64>, StoreError> {
+        self.call(|db| Ok(db.free_bytes())).await
+    }
+
     pub async fn size_bytes(&self) -> Result<u64, StoreError> {
         self.call(|db| Ok(db.size_bytes())).await
     }

@@ -1,4 +1,4 @@
-//! Rules about the watcher itself: blind, key rejected, configuration invalid.
+//! Rules about the watcher itself: blind, key rejected, configuration invalid, deliveries failing, disk low.
 //!
 //! It must never be silent about silence: these are the rules that fire because nothing is known.
 
@@ -7,11 +7,20 @@ use std::time::Duration;
 use super::{Ground, Judgement};
 use crate::{
     engine::alert::Verdict,
-    model::{Feed, FeedHealth, Time},
+    model::{Feed, FeedHealth, Time, Trouble},
 };
 
 /// The feeds without which the watcher is blind.
 pub const VITAL: [Feed; 2] = [Feed::Balance, Feed::Deployments];
+
+/// So long a receiver may take nothing: a restart of it is no news.
+const FAILING_AFTER: Duration = Duration::from_secs(300);
+/// So long a dead letter counts, unless the receiver takes something after it.
+const DEAD_FOR: Duration = Duration::from_secs(86_400);
+/// Less room than this is low …
+pub const DISK_LOW_BYTES: u64 = 256 << 20;
+/// … until there is as much as this again.
+const DISK_ENOUGH_BYTES: u64 = 384 << 20;
 
 /// No usable poll of a vital feed for max(`longer_than`, 3 effective intervals). Over when both have been read again: neither a
 /// restart nor a longer interval ends it.
@@ -44,4 +53,25 @@ pub fn key_rejected(ground: &Ground<'_>) -> Judgement {
 
 pub fn config_invalid(ground: &Ground<'_>) -> Judgement {
     Judgement::met_if(ground.snapshot.config_error.is_some())
+}
+
+/// A receiver that has not taken what was tried for five minutes, or whose last notice of the last day is a dead letter.
+pub fn delivery_failing(ground: &Ground<'_>) -> Judgement {
+    let troubles = || ground.snapshot.deliveries.values();
+    let later = troubles().map(failing_from).filter(|at| *at >= ground.now).min();
+    let judgement = Judgement::met_if(troubles().any(|trouble| is_failing(trouble, ground.now)));
+    later.map_or(judgement, |at| judgement.at(at.plus(Duration::from_millis(1))))
+}
+
+pub fn is_failing(trouble: &Trouble, now: Time) -> bool {
+    now > failing_from(trouble) && !(trouble.dead && now.since(trouble.since) > DEAD_FOR)
+}
+
+fn failing_from(trouble: &Trouble) -> Time {
+    if trouble.dead { trouble.since } else { trouble.since.plus(FAILING_AFTER) }
+}
+
+pub fn disk_low(ground: &Ground<'_>) -> Judgement {
+    let Some(free) = ground.snapshot.disk_free_bytes else { return Verdict::NotMet.into() };
+    Judgement { keeps: free < DISK_ENOUGH_BYTES, ..Judgement::met_if(free < DISK_LOW_BYTES) }
 }

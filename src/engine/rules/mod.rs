@@ -3,7 +3,7 @@
 //! It must never judge from data that a failed poll left old: then the verdict is unknown and the last state stays.
 
 mod account;
-pub use account::VITAL;
+pub use account::{DISK_LOW_BYTES, VITAL, is_failing};
 mod deployment;
 mod market;
 pub use market::equivalents;
@@ -76,6 +76,8 @@ pub fn judge(rule: &Rule, ground: &Ground<'_>, each: &mut dyn FnMut(Subject, Jud
         RuleKind::Blind { longer_than } => each(Subject::Account, account::blind(*longer_than, ground)),
         RuleKind::KeyRejected => each(Subject::Account, account::key_rejected(ground)),
         RuleKind::ConfigInvalid => each(Subject::Account, account::config_invalid(ground)),
+        RuleKind::DeliveryFailing => each(Subject::Account, account::delivery_failing(ground)),
+        RuleKind::DiskLow => each(Subject::Account, account::disk_low(ground)),
         RuleKind::Idle { longer_than } => deployment::idle(rule, *longer_than, ground, each),
         RuleKind::Failed => deployment::failed(rule, ground, each),
         RuleKind::Stuck { longer_than } => deployment::stuck(rule, *longer_than, ground, each),

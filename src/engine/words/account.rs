@@ -39,6 +39,50 @@ pub fn config_invalid(telling: &Telling<'_>) -> Words {
     }
 }
 
+pub fn delivery_failing(telling: &Telling<'_>) -> Words {
+    let troubles = telling.snapshot.deliveries.iter();
+    let failing: Vec<_> = troubles.filter(|(_, trouble)| rules::is_failing(trouble, telling.now)).collect();
+    let Some((first, _)) = failing.first() else {
+        return Words {
+            title: "every receiver takes notices again".into(),
+            reason: "What waited was delivered, or went to another receiver.".into(),
+            advice: "Nothing to do.".into(),
+            details: Vec::new(),
+        };
+    };
+    let names: Vec<&str> = failing.iter().map(|(name, _)| &***name).collect();
+    let details = failing.iter().map(|(name, trouble)| {
+        let what = if trouble.dead { "gave up on a notice" } else { "takes nothing" };
+        let age = humanize(telling.now.since(trouble.since));
+        ((*name).clone(), format!("{what} since {age}: {}", trouble.why))
+    });
+    Words {
+        title: format!("delivery failing: {}", names.join(", ")),
+        reason: "Notices do not arrive there. What waits is kept and tried again; what was given up went to another \
+                 receiver, or to the log."
+            .into(),
+        advice: format!("Mend what it says, then try it with `spheron-watch test-notify {first}`."),
+        details: details.collect(),
+    }
+}
+
+pub fn disk_low(telling: &Telling<'_>) -> Words {
+    const MIB: u64 = 1 << 20;
+    let (free, low) = (telling.snapshot.disk_free_bytes.unwrap_or(0), rules::DISK_LOW_BYTES);
+    let title = if free < low { "disk low" } else { "disk" };
+    let left = free / MIB;
+    Words {
+        title: format!("{title}: {left} MiB left for the database"),
+        reason: format!(
+            "The file system of the database has {left} MiB left; the threshold is {} MiB. On a full disk nothing can be \
+             recorded, and so no alert be sent.",
+            low / MIB
+        ),
+        advice: "Make room there, or move the database: `[store] path`.".into(),
+        details: Vec::new(),
+    }
+}
+
 pub fn blind(telling: &Telling<'_>) -> Words {
     let (snapshot, now) = (telling.snapshot, telling.now);
     let feeds = rules::VITAL.iter().filter_map(|feed| snapshot.feeds.get(feed).map(|health| (feed, health)));

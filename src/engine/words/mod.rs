@@ -55,6 +55,8 @@ fn say(telling: &Telling<'_>) -> Option<Words> {
         RuleKind::Blind { .. } => Some(account::blind(telling)),
         RuleKind::KeyRejected => Some(account::key_rejected(telling)),
         RuleKind::ConfigInvalid => Some(account::config_invalid(telling)),
+        RuleKind::DeliveryFailing => Some(account::delivery_failing(telling)),
+        RuleKind::DiskLow => Some(account::disk_low(telling)),
         RuleKind::RunningLong { longer_than } => deployment::running_long(telling, *longer_than),
         RuleKind::ProviderStopped => deployment::provider_stopped(telling),
         RuleKind::Idle { longer_than } => deployment::idle(telling, *longer_than),
