@@ -2,7 +2,10 @@
 //!
 //! It must never decide what the parts do; it constructs them, hands them to each other, and ends them in order.
 
-use std::{path::Path, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use tokio::{
     net::TcpListener,
@@ -14,20 +17,23 @@ use crate::{
     activity::{Prober, ProberOptions, Source},
     clock::Clock,
     config::{self, Env, Settings},
-    drive::{Activity, Cadence, Control, Deliver, Heart, Live, LiveError, Reload, live},
+    drive::{Activity, Cadence, Control, Deliver, Heart, Live, LiveError, Questions, Reload, live},
     engine::{Engine, Money},
     model::{Glob, Grouping, Rule, View},
-    serve::{self, SelfMetrics, ServeError, ServeOptions},
+    serve::{self, SelfMetrics, ServeError, ServeOptions, SocketError, api::Orders},
     signals,
     spheron::{Client, HttpOptions, HttpTransport},
     store::{OpenError, Recovered, Store},
 };
 
 mod parts;
+mod servers;
 mod supervisor;
 
 pub use parts::{activity_sources, cadence, find_key, prober_options, receivers, transport_options};
 pub use supervisor::{Supervisor, status_line};
+
+use servers::{Servers, Switchboard};
 
 /// Everything a daemon is made of, as the configuration or the demo give it.
 pub struct Wiring {
@@ -46,10 +52,14 @@ pub struct Wiring {
     pub prober: ProberOptions,
     /// `None` serves no TCP.
     pub listener: Option<TcpListener>,
+    /// `None` serves no socket.
+    pub socket: Option<PathBuf>,
     pub serve: ServeOptions,
     pub heart: Arc<dyn Heart>,
     pub metrics: Arc<SelfMetrics>,
     pub control: mpsc::Receiver<Control>,
+    /// The other end of `control`.
+    pub orders: mpsc::Sender<Control>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -61,6 +71,8 @@ pub enum AppError {
     Open(#[from] OpenError),
     #[error("cannot listen on {address}: {source}; change `[serve] listen`, or end what listens there")]
     Listen { address: std::net::SocketAddr, source: std::io::Error },
+    #[error(transparent)]
+    Socket(#[from] SocketError),
     #[error("cannot handle signals: {0}")]
     Signals(std::io::Error),
     #[error("metrics cannot be set up: {0}")]
@@ -80,6 +92,7 @@ impl AppError {
             Self::Config(_) => true,
             Self::Open(error) => error.is_permanent(),
             Self::Listen { .. }
+            | Self::Socket(_)
             | Self::Signals(_)
             | Self::Metrics(_)
             | Self::Serve(_)
@@ -116,12 +129,13 @@ pub async fn daemon(config: Option<&Path>, env: &Env) -> Result<(), AppError> {
         }
     };
     let obeying =
-        tokio::spawn(supervisor::obey_signals(signals, orders, reload, clock.clone(), stop.clone()));
+        tokio::spawn(supervisor::obey_signals(signals, orders.clone(), reload, clock.clone(), stop.clone()));
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         config = settings.source.as_deref().map_or("none: defaults".into(), Path::to_string_lossy).as_ref(),
         store = %settings.store.path.display(),
         listen = settings.serve.listen.map_or("off".to_owned(), |address| address.to_string()),
+        socket = settings.serve.socket.as_deref().map_or("off".into(), Path::to_string_lossy).as_ref(),
         receivers = receivers.len(),
         "started"
     );
@@ -138,11 +152,13 @@ pub async fn daemon(config: Option<&Path>, env: &Env) -> Result<(), AppError> {
         sources,
         prober: prober_options(&settings.store.path),
         listener,
+        socket: settings.serve.socket,
         serve: ServeOptions { hosts: settings.serve.hosts, ..ServeOptions::default() },
         heart: Arc::new(Supervisor::new(clock.clone())),
         metrics,
         clock,
         control,
+        orders,
     };
     let result = run(wiring, stop).await;
     obeying.abort();
@@ -209,29 +225,26 @@ pub async fn run(wiring: Wiring, stop: CancellationToken) -> Result<(), AppError
     let metrics = wiring.metrics;
     let (store, recovered) = (wiring.store, wiring.recovered);
     let (views, watchers) = watch::channel(Arc::new(View::default()));
-    let prober = Prober::new(wiring.prober, wiring.clock.clone())
-        .map_err(|error| AppError::Config(error.to_string()))?;
-    let (activity, heartbeats) =
-        Activity::new(wiring.sources, prober, wiring.clock.clone(), watchers.clone());
-    let serve_options = ServeOptions { heartbeat: Some(heartbeats), ..wiring.serve };
-    let serve_stop = CancellationToken::new();
-    let served = wiring.listener.map(|listener| {
-        let serve = serve::serve(
-            listener,
-            serve_options,
-            watchers,
-            metrics.clone(),
-            wiring.clock.clone(),
-            serve_stop.clone(),
-        );
-        let stop = stop.clone();
-        tokio::spawn(async move {
-            let result = serve.await;
-            // A server that ends by itself takes the daemon along, to be restarted whole.
-            stop.cancel();
-            result
-        })
-    });
+    let clock = wiring.clock;
+    let prober =
+        Prober::new(wiring.prober, clock.clone()).map_err(|error| AppError::Config(error.to_string()))?;
+    let (activity, heartbeats) = Activity::new(wiring.sources, prober, clock.clone(), watchers.clone());
+    let (reasons, questions) = Questions::channel();
+    let mut servers = Servers::new(stop.clone());
+    let options = ServeOptions { reasons: Some(Arc::new(reasons)), ..wiring.serve };
+    if let Some(path) = wiring.socket {
+        let orders: Arc<dyn Orders> = Arc::new(Switchboard(wiring.orders));
+        let options = ServeOptions { orders: Some(orders), ..options.clone() };
+        if let Err(error) = servers.add_socket(&path, options, watchers.clone(), clock.clone()) {
+            store.close().await;
+            return Err(error);
+        }
+    }
+    if let Some(listener) = wiring.listener {
+        let options = ServeOptions { heartbeat: Some(heartbeats), ..options };
+        let stop = servers.stop();
+        servers.add(serve::serve(listener, options, watchers, metrics.clone(), clock.clone(), stop));
+    }
     let mut engine = Engine::new(
         wiring.rules,
         wiring.watched,
@@ -248,21 +261,15 @@ pub async fn run(wiring: Wiring, stop: CancellationToken) -> Result<(), AppError
         activity,
         receivers: wiring.receivers,
         cadence: wiring.cadence,
-        clock: wiring.clock,
+        clock,
         meter: metrics,
         views,
         control: wiring.control,
+        questions,
         heart: wiring.heart,
     };
     let lived = live::run(live, stop).await;
-    serve_stop.cancel();
-    let served = match served {
-        Some(task) => task
-            .await
-            .map_err(|_| AppError::Panicked("a task of the HTTP server"))
-            .and_then(|result| Ok(result?)),
-        None => Ok(()),
-    };
+    let served = servers.end().await;
     store.close().await;
     lived?;
     served

@@ -13,7 +13,12 @@ use std::{collections::BTreeSet, fs, path::Path};
 use spheron_watch::config::{self, Env};
 
 fn env() -> Env {
-    Env { home: Some("/home/me".into()), system_config: "/nonexistent/config.toml".into(), ..Env::default() }
+    Env {
+        vars: [("RUNTIME_DIRECTORY".to_owned(), "/run/spheron-watch".to_owned())].into(),
+        home: Some("/home/me".into()),
+        system_config: "/nonexistent/config.toml".into(),
+        ..Env::default()
+    }
 }
 
 /// A fixture ends with what is expected of it, one `#= line:column: key: message` for each error.

@@ -94,7 +94,7 @@ async fn show(args: &DemoArgs, colors: Colors) -> anyhow::Result<()> {
         }
     }
     let (store, recovered) = Store::open(&settings.store.path)?;
-    let (_orders, control) = mpsc::channel(1);
+    let (orders, control) = mpsc::channel(1);
     let metrics = Arc::new(SelfMetrics::new()?);
     app::declare(&metrics, &settings.rules, &receivers);
     let wiring = Wiring {
@@ -111,10 +111,12 @@ async fn show(args: &DemoArgs, colors: Colors) -> anyhow::Result<()> {
         sources: Vec::new(),
         prober: app::prober_options(&settings.store.path),
         listener: Some(http),
+        socket: None,
         serve: ServeOptions::default(),
         heart: Arc::new(Hours { start, colors, told: AtomicI64::new(0) }),
         metrics,
         control,
+        orders,
     };
     let ran = app::run(wiring, stop.clone()).await;
     stop.cancel();
@@ -146,6 +148,7 @@ base_url = "http://{api}"
 path = {store:?}
 [serve]
 listen = "off"
+socket = "off"
 [smtp]
 smarthost = "127.0.0.1:25"
 tls = "none"

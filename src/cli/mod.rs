@@ -2,12 +2,18 @@
 //!
 //! It must never print data to stderr or messages to stdout, nor panic because a pipe was closed.
 
+mod alerts;
 mod check;
+mod client;
 mod demo;
 mod health;
 mod output;
 mod run;
+mod silence;
+mod source;
+mod status;
 mod test_notify;
+mod why;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -25,6 +31,9 @@ pub struct Args {
     /// Configuration file [default: /etc/spheron-watch/config.toml, then $XDG_CONFIG_HOME/spheron-watch/config.toml; none is fine]
     #[arg(short, long, value_name = "FILE", global = true)]
     pub config: Option<PathBuf>,
+    /// How data are written, by the commands that show some: status, alerts, silence, why
+    #[arg(short, long, value_name = "FORMAT", global = true, value_enum, default_value_t = output::Format::Table)]
+    pub output: output::Format,
     /// No colours, as with NO_COLOR set
     #[arg(long, global = true)]
     pub no_color: bool,
@@ -40,6 +49,15 @@ pub enum Command {
     Demo(demo::DemoArgs),
     /// Check the configuration: every error at once, the effective schedule, the API calls it takes
     CheckConfig(check::CheckArgs),
+    /// Show balance, burn, when the money ends, and what runs
+    Status(status::StatusArgs),
+    /// Show the alerts that fire
+    Alerts(alerts::AlertsArgs),
+    /// Do not hear of some alerts for a while
+    #[command(subcommand)]
+    Silence(silence::SilenceCommand),
+    /// Show what each rule makes of a deployment, and what happens next
+    Why(why::WhyArgs),
     /// Send a marked test to one receiver or to all, and show what each answered
     TestNotify(test_notify::TestArgs),
     /// Ask the running daemon whether it lives (for container health checks)
@@ -52,7 +70,13 @@ impl Args {
         match self.command {
             Command::Run => "info",
             Command::Demo(_) => "error",
-            Command::CheckConfig(_) | Command::TestNotify(_) | Command::Health => "warn",
+            Command::CheckConfig(_)
+            | Command::Status(_)
+            | Command::Alerts(_)
+            | Command::Silence(_)
+            | Command::Why(_)
+            | Command::TestNotify(_)
+            | Command::Health => "warn",
         }
     }
 }
@@ -66,6 +90,10 @@ pub fn main(args: Args) -> ExitCode {
         Command::Run => run::run(config, &env),
         Command::Demo(demo) => demo::demo(&demo, colors),
         Command::CheckConfig(check) => check::check(&check, config, &env),
+        Command::Status(status) => status::status(&status, config, &env, args.output, colors),
+        Command::Alerts(alerts) => alerts::alerts(&alerts, config, &env, args.output),
+        Command::Silence(silence) => silence::silence(&silence, config, &env, args.output),
+        Command::Why(why) => why::why(&why, config, &env, args.output, colors),
         Command::TestNotify(test) => test_notify::test(&test, config, &env),
         Command::Health => health::health(config, &env),
     }

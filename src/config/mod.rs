@@ -124,7 +124,7 @@ fn read_tree(mut root: Table, env: &Env, sink: &mut Sink) -> Option<Settings> {
     let account = r.section("account", sections::account);
     let collect = r.section("collect", sections::collect);
     let store = r.section("store", |r| sections::store(r, env));
-    let serve = r.section("serve", sections::serve);
+    let serve = r.section("serve", |r| sections::serve(r, env));
     let (receivers, known) = notify::receivers(&mut r);
     let smtp = r.table("smtp", sections::smtp).flatten();
     let notify = r.section("notify", |r| notify::notify(r, &known));

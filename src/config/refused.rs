@@ -3,13 +3,12 @@
 //! It must never let a key of either list pass in silence: a policy that is ignored, or a key that is logged, costs money.
 
 /// Keys of the contract (PRODUCT §4) that this version lacks.
-const UNSUPPORTED: [&str; 9] = [
+const UNSUPPORTED: [&str; 8] = [
     "notify.alertmanager",
     "notify.heartbeat_url_file",
     "policy",
     "safety",
     "serve.external_url",
-    "serve.socket",
     "serve.token_file",
     "store.ballast",
     "store.keep_raw",

@@ -25,6 +25,9 @@ const TIMEOUT_MAX: Duration = Duration::from_secs(60);
 const CALLS_MIN: i64 = 10;
 const CALLS_MAX: i64 = 100_000;
 const DATABASE: &str = "spheron-watch.db";
+const SOCKET: &str = "control.sock";
+/// The kernel's limit is 108 with a NUL, and the socket is made under a name that is 4 longer.
+const SOCKET_BYTES_MAX: usize = 103;
 
 pub(super) fn account(r: &mut Reader<'_>) -> Account {
     Account {
@@ -76,7 +79,7 @@ fn default_database(env: &Env) -> Option<PathBuf> {
     env.xdg("XDG_STATE_HOME", ".local/state").map(|dir| dir.join("spheron-watch").join(DATABASE))
 }
 
-pub(super) fn serve(r: &mut Reader<'_>) -> Serve {
+pub(super) fn serve(r: &mut Reader<'_>, env: &Env) -> Serve {
     let default = Some(SocketAddr::from(([127, 0, 0, 1], 10_977)));
     let listen = r.read("listen", listen).unwrap_or(default);
     let hosts = r.list("hosts", host).map_or_else(Vec::new, values);
@@ -87,7 +90,21 @@ pub(super) fn serve(r: &mut Reader<'_>) -> Serve {
             "is not a loopback address; anybody there could read it: set public = true if so meant",
         );
     }
-    Serve { listen, hosts, public }
+    let socket = r.read("socket", socket).unwrap_or_else(|| default_socket(env));
+    Serve { listen, hosts, public, socket }
+}
+
+/// The service's directory, root's, or the user's; `None` for a user without a session.
+fn default_socket(env: &Env) -> Option<PathBuf> {
+    let service = env.var("RUNTIME_DIRECTORY").and_then(|dirs| dirs.split(':').next()).map(PathBuf::from);
+    if let Some(dir) = service.filter(|dir| dir.is_absolute()) {
+        return Some(dir.join(SOCKET));
+    }
+    if env.root {
+        return Some(PathBuf::from("/run/spheron-watch").join(SOCKET));
+    }
+    let session = env.var("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|dir| dir.is_absolute());
+    session.map(|dir| dir.join("spheron-watch").join(SOCKET))
 }
 
 /// `None` where it could not be read; the errors are told.
@@ -194,6 +211,17 @@ fn listen(node: &Node) -> Read<Option<SocketAddr>> {
     text.parse()
         .map(Some)
         .map_err(|_| "must be an address with a port, as in \"127.0.0.1:10977\", or \"off\"".to_owned())
+}
+
+fn socket(node: &Node) -> Read<Option<PathBuf>> {
+    if node.text() == Ok("off") {
+        return Ok(None);
+    }
+    let path = node.path().map_err(|message| format!("{message}, or \"off\""))?;
+    if path.as_os_str().len() > SOCKET_BYTES_MAX {
+        return Err(format!("is longer than the {SOCKET_BYTES_MAX} bytes that a socket's path may have"));
+    }
+    Ok(Some(path))
 }
 
 fn host(node: &Node) -> Read<String> {

@@ -166,6 +166,8 @@ pub struct Serve {
     /// Lower case.
     pub hosts: Vec<String>,
     pub public: bool,
+    /// Where commands reach the daemon; `None`: nowhere.
+    pub socket: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -485,3 +485,23 @@ fn grouping_has_the_defaults_of_the_contract_and_can_be_set() {
     assert_eq!(good(text).grouping, Grouping { by, wait: Duration::ZERO, interval: HOUR });
     assert_eq!(good("[notify]\ngroup_by = []").grouping.by, []);
 }
+
+#[test]
+fn the_socket_lies_with_the_service_root_or_the_session_and_can_be_off() {
+    let socket = |text: &str, vars: &[(&str, &str)], root: bool| {
+        let env = Env { root, ..env(vars) };
+        parse(Path::new("c.toml"), text, &env).unwrap().serve.socket.map(|path| path.display().to_string())
+    };
+    let session = ("XDG_RUNTIME_DIR", "/run/user/7");
+    for (text, vars, root, expected) in [
+        ("", &[][..], false, None),
+        ("", &[session], false, Some("/run/user/7/spheron-watch/control.sock")),
+        ("", &[session], true, Some("/run/spheron-watch/control.sock")),
+        ("", &[("RUNTIME_DIRECTORY", "/run/a:/run/b"), session], true, Some("/run/a/control.sock")),
+        ("", &[("RUNTIME_DIRECTORY", "a"), ("XDG_RUNTIME_DIR", "b")], false, None),
+        ("[serve]\nsocket = \"off\"", &[session], false, None),
+        ("[serve]\nsocket = \"/x/y.sock\"", &[session], true, Some("/x/y.sock")),
+    ] {
+        assert_eq!(socket(text, vars, root).as_deref(), expected, "{text} {vars:?} {root}");
+    }
+}

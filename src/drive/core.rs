@@ -24,6 +24,8 @@ pub struct Core {
     /// As of the last record; what differs from it becomes rows.
     recorded: Arc<Snapshot>,
     engine: Engine,
+    /// The engine's, for readers.
+    rules: Arc<Vec<Rule>>,
     sources: Vec<ActivitySource>,
     polls: Vec<PollRow>,
     wake: Option<Wake>,
@@ -34,7 +36,15 @@ impl Core {
     pub fn new(mut snapshot: Snapshot, engine: Engine) -> Self {
         engine::forget_unwatched(&mut snapshot, engine.watched());
         let recorded = Arc::new(snapshot.clone());
-        Self { snapshot, recorded, engine, sources: Vec::new(), polls: Vec::new(), wake: None }
+        Self {
+            snapshot,
+            recorded,
+            rules: Arc::new(engine.rules().to_vec()),
+            engine,
+            sources: Vec::new(),
+            polls: Vec::new(),
+            wake: None,
+        }
     }
 
     pub fn snapshot(&self) -> &Snapshot {
@@ -116,6 +126,7 @@ impl Core {
     /// New rules over the state that is.
     pub fn reconfigure(&mut self, rules: Vec<Rule>, watched: Vec<Glob>, zone: TimeZone) {
         self.snapshot.config_error = None;
+        self.rules = Arc::new(rules.clone());
         self.engine.replace(rules, watched, zone);
         engine::forget_unwatched(&mut self.snapshot, self.engine.watched());
     }
@@ -192,7 +203,9 @@ impl Core {
         View {
             at: now,
             snapshot: self.recorded.clone(),
+            rules: self.rules.clone(),
             firing: self.engine.firing(),
+            latent: self.engine.latent(),
             forecasts: self.engine.forecasts().clone(),
             budgets: self.engine.budgets(&self.snapshot),
             generation: last.generation.saturating_add(1),

@@ -20,6 +20,7 @@ use super::{
     core::Core,
     outbox::{Deliver, Pumps, Removed},
     poller::{Cadence, Polled, Pollers},
+    questions::Questions,
 };
 use crate::{
     activity::Source,
@@ -92,6 +93,7 @@ pub struct Live<T: Transport> {
     pub meter: Arc<dyn Meter>,
     pub views: watch::Sender<Arc<View>>,
     pub control: mpsc::Receiver<Control>,
+    pub questions: Questions,
     pub heart: Arc<dyn Heart>,
 }
 
@@ -147,7 +149,7 @@ pub async fn run<T: Transport + 'static>(live: Live<T>, stop: CancellationToken)
     running.expect_feeds();
     running.attend();
     running.start_pumps(live.receivers);
-    let result = running.run(polled, samples, live.control, &stop).await;
+    let result = running.run(polled, samples, (live.control, live.questions), &stop).await;
     stop.cancel();
     running.drain().await.and(result)
 }
@@ -184,7 +186,7 @@ impl Running {
         &mut self,
         mut polled: mpsc::Receiver<Polled>,
         mut samples: mpsc::Receiver<Batch>,
-        mut control: mpsc::Receiver<Control>,
+        (mut control, mut questions): (mpsc::Receiver<Control>, Questions),
         stop: &CancellationToken,
     ) -> Result<(), LiveError> {
         // What troubled a receiver before a restart troubles it still.
@@ -205,6 +207,9 @@ impl Running {
                 }
                 Some(batch) = samples.recv(), if self.pending.is_none() => {
                     batch.iter().for_each(|sample| self.core.absorb_activity(sample));
+                }
+                Some(question) = questions.next() => {
+                    questions.answer(question, || self.core.held(self.clock.now()));
                 }
                 () = self.clock.sleep(nap) => {}
             }

@@ -11,6 +11,7 @@ pub mod live;
 pub mod observe;
 pub mod outbox;
 pub mod poller;
+pub mod questions;
 pub mod round;
 pub mod simulate;
 
@@ -21,4 +22,5 @@ pub use self::{
     live::{Control, Heart, Live, LiveError, Reload},
     outbox::{Deliver, LOG},
     poller::Cadence,
+    questions::{Asker, Questions},
 };

@@ -4,13 +4,12 @@
 
 use std::time::Duration;
 
-use crate::model::{AlertState, Feed, HeldReason, Rule, Time, Transition};
+use crate::model::{
+    AlertState, Feed, HeldReason, Rule, Time, Transition,
+    alert::{FLAPS, FLAPS_WITHIN, flaps},
+};
 
-/// So many beginnings …
-const FLAPS: usize = 3;
-/// … within so long is flapping …
-const FLAPS_WITHIN: Duration = Duration::from_secs(3_600);
-/// … and is over when the condition has not held for this long.
+/// Flapping is over when the condition has not held for this long.
 pub const FLAPPING_KEEPS: Duration = Duration::from_secs(1_800);
 
 /// What a rule says of a subject now.
@@ -272,7 +271,9 @@ impl Case<'_> {
         };
         let next = self.rule.repeat_interval.map(|repeat| told.plus(repeat));
         let Some(repeat) = self.rule.repeat_interval.filter(|repeat| self.now >= told.plus(*repeat)) else {
-            return settled(&before, firing, HeldReason::AlreadyTold { next }, next);
+            // Who silenced it wants to see that, also before a reminder is due.
+            let held = (self.hush)(Transition::Reminder).unwrap_or(HeldReason::AlreadyTold { next });
+            return settled(&before, firing, held, next);
         };
         if let Some(reason) = (self.hush)(Transition::Reminder) {
             return settled(&before, firing, reason, None);
@@ -362,14 +363,4 @@ fn began(fired: &[Time], now: Time) -> Vec<Time> {
     let recent = fired.iter().copied().filter(|at| now.since(*at) <= FLAPS_WITHIN).chain([now]);
     let recent: Vec<Time> = recent.collect();
     recent.get(recent.len().saturating_sub(FLAPS)..).unwrap_or_default().to_vec()
-}
-
-/// The last beginnings came within an hour of each other, and the last of them was not long ago.
-fn flaps(fired: &[Time], at: Time) -> bool {
-    match fired {
-        [first, .., last] if fired.len() >= FLAPS => {
-            last.since(*first) <= FLAPS_WITHIN && at.since(*last) <= FLAPS_WITHIN
-        }
-        _ => false,
-    }
 }

@@ -106,16 +106,25 @@ impl Engine {
 
     /// Every alert that fires now, with its rule's severity.
     pub fn firing(&self) -> BTreeMap<AlertKey, (AlertState, Severity)> {
-        let mut firing = BTreeMap::new();
+        self.alerts(AlertState::is_firing)
+    }
+
+    /// Every alert that may fire soon, or did lately.
+    pub fn latent(&self) -> BTreeMap<AlertKey, (AlertState, Severity)> {
+        self.alerts(AlertState::is_latent)
+    }
+
+    fn alerts(&self, wanted: impl Fn(&AlertState) -> bool) -> BTreeMap<AlertKey, (AlertState, Severity)> {
+        let mut alerts = BTreeMap::new();
         for rule in &self.rules {
             for (subject, state) in self.state.get(&rule.name).into_iter().flatten() {
-                if state.is_firing() {
+                if wanted(state) {
                     let key = AlertKey { rule: rule.name.clone(), subject: subject.clone() };
-                    firing.insert(key, (state.clone(), rule.severity));
+                    alerts.insert(key, (state.clone(), rule.severity));
                 }
             }
         }
-        firing
+        alerts
     }
 
     /// Where every budget stands.

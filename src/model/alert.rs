@@ -2,7 +2,7 @@
 //!
 //! It must never hold anything random: ids derive from (rule, subject, episode), so a retry and a replay say the same.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -146,6 +146,29 @@ impl AlertState {
             Self::Firing { .. } => true,
             Self::Pending { .. } | Self::Told { .. } | Self::Quiet { .. } => false,
         }
+    }
+
+    /// It does not fire, but it may soon, or did lately.
+    pub fn is_latent(&self) -> bool {
+        match self {
+            Self::Pending { .. } | Self::Quiet { .. } => true,
+            Self::Firing { .. } | Self::Told { .. } => false,
+        }
+    }
+}
+
+/// So many beginnings …
+pub const FLAPS: usize = 3;
+/// … within so long is flapping.
+pub const FLAPS_WITHIN: Duration = Duration::from_secs(3_600);
+
+/// The last beginnings came within an hour of each other, and the last of them was not long ago.
+pub fn flaps(fired: &[Time], at: Time) -> bool {
+    match fired {
+        [first, .., last] if fired.len() >= FLAPS => {
+            last.since(*first) <= FLAPS_WITHIN && at.since(*last) <= FLAPS_WITHIN
+        }
+        _ => false,
     }
 }
 

@@ -13,6 +13,7 @@ pub mod money;
 pub mod observation;
 pub mod outbox;
 pub mod query;
+pub mod reasons;
 pub mod resource;
 pub mod rule;
 pub mod silence;
@@ -31,6 +32,7 @@ pub use money::Usd;
 pub use observation::{Facts, Failure, FailureKind, Feed, Listing, Observation, Outcome, Scope, Unreadable};
 pub use outbox::{Delivery, OutboxRow, Receipt};
 pub use query::{Placeholder, Query};
+pub use reasons::{Answer, Reasons};
 pub use resource::{
     Access, Balance, CanTerminate, Deployment, DeploymentId, InstanceType, Offer, Status, TeamId, Volume,
     VolumeId, VolumeStatus,

@@ -4,14 +4,18 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use super::{AlertKey, AlertState, Forecast, Severity, Snapshot, TeamId, Time, Usd};
+use super::{AlertKey, AlertState, Forecast, Rule, Severity, Snapshot, TeamId, Time, Usd};
 
 #[derive(Debug, Clone, Default)]
 pub struct View {
     pub at: Time,
     pub snapshot: Arc<Snapshot>,
+    /// The rules in force.
+    pub rules: Arc<Vec<Rule>>,
     /// Firing alerts with their severity.
     pub firing: BTreeMap<AlertKey, (AlertState, Severity)>,
+    /// Those that may fire soon, or did lately.
+    pub latent: BTreeMap<AlertKey, (AlertState, Severity)>,
     pub forecasts: BTreeMap<TeamId, Forecast>,
     pub budgets: Vec<BudgetView>,
     pub outbox: BTreeMap<Arc<str>, OutboxDepth>,

@@ -73,7 +73,7 @@ fn cut(mut out: String, count: usize, max: usize) -> String {
 
 /// Controls, direction overrides and marks, and characters that take no space and so hide others. The joiners U+200C and
 /// U+200D stay: Persian, Hindi and emoji need them.
-fn is_dropped(c: char) -> bool {
+pub fn is_dropped(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{feff}')
         || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{fff9}'..='\u{fffb}')

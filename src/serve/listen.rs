@@ -2,7 +2,7 @@
 //!
 //! It must never hold more connections than its cap, lose one that waits, spin on a failing accept, or hide a panic.
 
-use std::{io, net::SocketAddr, time::Duration};
+use std::{io, time::Duration};
 
 use axum::{Router, body::Body, http::Request};
 use hyper::{
@@ -16,7 +16,8 @@ use hyper_util::{
     service::TowerToHyperService,
 };
 use tokio::{
-    net::{TcpListener, TcpStream},
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpListener, TcpStream, UnixListener, UnixStream},
     task::{JoinError, JoinSet},
     time::{sleep, timeout},
 };
@@ -32,12 +33,29 @@ const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 
 /// Where connections come from; a listener but in tests.
 pub(super) trait Accept {
-    fn accept(&self) -> impl Future<Output = io::Result<(TcpStream, SocketAddr)>> + Send;
+    type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
+
+    /// With our own address at its end, where that is one of a network.
+    fn accept(&self) -> impl Future<Output = io::Result<(Self::Stream, Option<LocalAddress>)>> + Send;
 }
 
 impl Accept for TcpListener {
-    fn accept(&self) -> impl Future<Output = io::Result<(TcpStream, SocketAddr)>> + Send {
-        self.accept()
+    type Stream = TcpStream;
+
+    async fn accept(&self) -> io::Result<(TcpStream, Option<LocalAddress>)> {
+        let (stream, _) = self.accept().await?;
+        // A socket that has neither is already dead; reading from it will say so.
+        let local = stream.local_addr().ok().map(|address| LocalAddress(address.ip()));
+        let _ = stream.set_nodelay(true);
+        Ok((stream, local))
+    }
+}
+
+impl Accept for UnixListener {
+    type Stream = UnixStream;
+
+    async fn accept(&self) -> io::Result<(UnixStream, Option<LocalAddress>)> {
+        self.accept().await.map(|(stream, _)| (stream, None))
     }
 }
 
@@ -56,8 +74,8 @@ pub(super) async fn run(
             () = stop.cancelled() => break,
             Some(ended) = connections.join_next() => check(ended)?,
             // Beyond the cap nothing is accepted: who comes next waits in the kernel's queue, and is not turned away.
-            stream = accept(&listener), if connections.len() < options.max_connections => {
-                connections.spawn(connection(stream, router.clone(), options.clone(), graceful.watcher()));
+            accepted = accept(&listener), if connections.len() < options.max_connections => {
+                connections.spawn(connection(accepted, router.clone(), options.clone(), graceful.watcher()));
             }
         }
     }
@@ -76,10 +94,10 @@ pub(super) async fn run(
 }
 
 /// The next connection, however long it takes. Cut short whenever a connection ends, which is when descriptors are free again.
-async fn accept(listener: &impl Accept) -> TcpStream {
+async fn accept<A: Accept>(listener: &A) -> (A::Stream, Option<LocalAddress>) {
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => return stream,
+            Ok(accepted) => return accepted,
             Err(error) if is_of_the_peer(&error) => {
                 tracing::debug!(%error, "a connection ended before it began")
             }
@@ -96,10 +114,12 @@ fn is_of_the_peer(error: &io::Error) -> bool {
         .contains(&error.kind())
 }
 
-async fn connection(stream: TcpStream, router: Router, options: ServeOptions, watcher: Watcher) {
-    // A socket that has neither is already dead; reading from it will say so.
-    let local = stream.local_addr().ok().map(|address| LocalAddress(address.ip()));
-    let _ = stream.set_nodelay(true);
+async fn connection(
+    (stream, local): (impl AsyncRead + AsyncWrite + Unpin + Send + 'static, Option<LocalAddress>),
+    router: Router,
+    options: ServeOptions,
+    watcher: Watcher,
+) {
     let router = TowerToHyperService::new(router);
     let service = service_fn(move |request: Request<Incoming>| {
         let mut request = request.map(Body::new);
@@ -127,7 +147,10 @@ fn check(ended: Result<(), JoinError>) -> Result<(), ServeError> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicU32, Ordering};
+    use std::{
+        net::SocketAddr,
+        sync::atomic::{AtomicU32, Ordering},
+    };
 
     use axum::routing::get;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -141,12 +164,14 @@ mod tests {
     }
 
     impl Accept for &Exhausted {
-        async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
+        type Stream = TcpStream;
+
+        async fn accept(&self) -> io::Result<(TcpStream, Option<LocalAddress>)> {
             if self.left.load(Ordering::SeqCst) > 0 {
                 self.left.fetch_sub(1, Ordering::SeqCst);
                 return Err(rustix::io::Errno::MFILE.into());
             }
-            self.listener.accept().await
+            Accept::accept(&self.listener).await
         }
     }
 

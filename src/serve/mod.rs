@@ -1,8 +1,9 @@
-//! HTTP for machines and people who look: `/metrics`, `/healthz`, `/readyz`. Each answer is drawn from one `View`.
+//! HTTP for machines and people who look: `/metrics`, `/healthz`, `/readyz`, `/api/v1`. Each answer is drawn from one `View`.
 //!
-//! It must never change anything, decide anything, or answer to a name that is not its own. Signed heartbeats go to who takes
-//! them.
+//! It must never change anything itself, decide anything, or answer to a name that is not its own. Signed heartbeats and orders
+//! go to who takes them.
 
+pub mod api;
 mod health;
 mod heartbeat;
 mod hosts;
@@ -10,6 +11,7 @@ mod listen;
 pub mod metrics;
 mod router;
 mod self_metrics;
+mod socket;
 mod stall;
 mod text;
 
@@ -21,8 +23,12 @@ use tokio_util::sync::CancellationToken;
 pub use heartbeat::{Beat, Heartbeat, Refused};
 pub use hosts::{BadHost, check_hosts};
 pub use self_metrics::SelfMetrics;
+pub use socket::{Socket, SocketError, serve_socket};
 
-use crate::{clock::Clock, model::View};
+use crate::{
+    clock::Clock,
+    model::{Reasons, View},
+};
 
 /// How the server behaves; the defaults are for production. The times are real ones, also where the demo's clock runs fast.
 #[derive(Debug, Clone)]
@@ -40,6 +46,10 @@ pub struct ServeOptions {
     pub drain_timeout: Duration,
     /// Who takes `POST /heartbeat/{deployment}`; `None`: nobody does.
     pub heartbeat: Option<Arc<dyn Heartbeat>>,
+    /// Who makes the changes that are asked for over the socket; `None`: nobody does.
+    pub orders: Option<Arc<dyn api::Orders>>,
+    /// Who says why nothing is told; `None`: nobody does.
+    pub reasons: Option<Arc<dyn Reasons>>,
 }
 
 impl Default for ServeOptions {
@@ -52,6 +62,8 @@ impl Default for ServeOptions {
             stall_timeout: Duration::from_secs(30),
             drain_timeout: Duration::from_secs(5),
             heartbeat: None,
+            orders: None,
+            reasons: None,
         }
     }
 }

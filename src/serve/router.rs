@@ -7,6 +7,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use axum::{
@@ -14,7 +15,7 @@ use axum::{
     body::{Body, HttpBody},
     extract::{Request, State},
     http::{HeaderName, HeaderValue, StatusCode, header},
-    middleware::{Next, from_fn_with_state},
+    middleware::{Next, from_fn_with_state, map_response},
     response::{IntoResponse as _, Response},
     routing::{any, get},
 };
@@ -23,14 +24,21 @@ use hyper::body::{Frame, SizeHint};
 use tokio::sync::{Mutex, watch};
 use tower_http::{limit::RequestBodyLimitLayer, timeout::TimeoutLayer};
 
-use super::{SelfMetrics, ServeOptions, health, heartbeat, hosts::Hosts, metrics, text};
+use super::{
+    SelfMetrics, ServeOptions,
+    api::{self, Api},
+    health, heartbeat,
+    hosts::Hosts,
+    metrics, text,
+};
 use crate::{clock::Clock, model::View};
 
 const BODY_BYTES_MAX: usize = 64 * 1024;
 
 const PATHS: &str = "/metrics  what the account holds and spends, for Prometheus\n\
                      /healthz  200 while the process lives\n\
-                     /readyz   200 while its data is fresh, else 503 and what is late\n";
+                     /readyz   200 while its data is fresh, else 503 and what is late\n\
+                     /api/v1/  status, teams, deployments, volumes, alerts, silences, why/{deployment}: JSON\n";
 
 const MISDIRECTED: &str = "421: the Host header names none of this server's names.\n\
                            To allow another one, list it in the configuration, in `hosts` of `[serve]`, and restart.\n";
@@ -64,29 +72,44 @@ pub(super) fn build(
     metrics: Arc<SelfMetrics>,
     clock: Clock,
 ) -> Router {
+    let api =
+        Api { views: views.clone(), clock: clock.clone(), orders: None, reasons: options.reasons.clone() };
+    let api = any(move |request: Request| async move { api::answer(&api, request).await });
     let shared = Shared { views, metrics, clock, fleet: Arc::default() };
-    Router::new()
+    let routes = Router::new()
         .route("/", get(async || format!("spheron-watch {}\n\n{PATHS}", env!("CARGO_PKG_VERSION"))))
         .route("/metrics", get(serve_metrics))
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(serve_readiness))
         .route("/heartbeat/{deployment}", any(heartbeat::receive).with_state(options.heartbeat.clone()))
+        .route("/api/v1/{*path}", api)
         .fallback(async || (StatusCode::NOT_FOUND, format!("404: there is nothing here. There is:\n{PATHS}")))
         .method_not_allowed_fallback(async || {
             (StatusCode::METHOD_NOT_ALLOWED, [(header::ALLOW, "GET, HEAD")], "405: only GET and HEAD.\n")
         })
-        .with_state(Arc::new(shared))
+        .with_state(Arc::new(shared));
+    let hosts = Arc::new(hosts);
+    bounded(routes, options.request_timeout)
+        .layer(from_fn_with_state(hosts, guard))
+        .layer(map_response(disarm))
+}
+
+/// What holds at every listener: limits.
+pub(super) fn bounded(routes: Router, request_timeout: Duration) -> Router {
+    routes
         .layer(RequestBodyLimitLayer::new(BODY_BYTES_MAX))
-        .layer(TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, options.request_timeout))
-        .layer(from_fn_with_state(Arc::new(hosts), guard))
+        .layer(TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, request_timeout))
 }
 
 async fn guard(State(hosts): State<Arc<Hosts>>, request: Request, next: Next) -> Response {
-    let mut response = if hosts.allow(&request) {
+    if hosts.allow(&request) {
         next.run(request).await
     } else {
         (StatusCode::MISDIRECTED_REQUEST, MISDIRECTED).into_response()
-    };
+    }
+}
+
+async fn disarm(mut response: Response) -> Response {
     response.headers_mut().extend(HEADERS);
     response
 }

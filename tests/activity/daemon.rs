@@ -13,7 +13,7 @@ use spheron_watch::{
     app::{self, Wiring},
     clock::Clock,
     config::{self, Env},
-    drive::{Control, Heart},
+    drive::Heart,
     model::{DeploymentId, SourceActivity, Usd, View},
     serve::{SelfMetrics, ServeOptions},
     sim::{self, Spec, World},
@@ -42,8 +42,6 @@ pub struct Daemon {
     stop: CancellationToken,
     tasks: Vec<tokio::task::JoinHandle<()>>,
     folder: tempfile::TempDir,
-    /// The control channel stays open.
-    _orders: mpsc::Sender<Control>,
 }
 
 impl Daemon {
@@ -81,15 +79,17 @@ impl Daemon {
             sources,
             prober: app::prober_options(&settings.store.path),
             listener: Some(listener),
+            socket: None,
             serve: ServeOptions::default(),
             heart: Arc::new(Views(beats)),
             metrics: Arc::new(SelfMetrics::new().unwrap()),
             clock,
             control,
+            orders,
         };
         let ended = stop.clone();
         let daemon = tokio::spawn(async move { app::run(wiring, ended).await.unwrap() });
-        Self { views, http, stop, tasks: vec![tokio::spawn(account), daemon], folder, _orders: orders }
+        Self { views, http, stop, tasks: vec![tokio::spawn(account), daemon], folder }
     }
 
     /// What is said of the one deployment, once it is as wanted.

@@ -138,6 +138,7 @@ impl Lab {
             .env("SPHERON_API_KEY", sim::KEY)
             .env("SPHERON_WATCH_ACCOUNT__BASE_URL", format!("http://{}", self.api))
             .env("SPHERON_WATCH_STORE__PATH", self.database())
+            .env("SPHERON_WATCH_SERVE__SOCKET", self.path("control.sock"))
             .env("SPHERON_WATCH_SERVE__LISTEN", self.listen.to_string())
             .stdin(Stdio::null());
         command

@@ -162,7 +162,7 @@ fn fault_83_a_task_that_panics_ends_the_whole_daemon_with_an_error() {
     let result = runtime.block_on(async {
         let clock = Clock::system();
         let (store, recovered) = Store::open(&settings.store.path).unwrap();
-        let (_orders, control) = tokio::sync::mpsc::channel(1);
+        let (orders, control) = tokio::sync::mpsc::channel(1);
         let wiring = Wiring {
             grouping: Default::default(),
             api: app::transport_options(&settings, sim::KEY.to_owned().into(), clock.clone()),
@@ -177,11 +177,13 @@ fn fault_83_a_task_that_panics_ends_the_whole_daemon_with_an_error() {
             sources: Vec::new(),
             prober: app::prober_options(&settings.store.path),
             listener: None,
+            socket: None,
             serve: ServeOptions::default(),
             heart: std::sync::Arc::new(Deaf),
             metrics: std::sync::Arc::new(SelfMetrics::new().unwrap()),
             clock,
             control,
+            orders,
         };
         tokio::time::timeout(SOON, app::run(wiring, CancellationToken::new()))
             .await

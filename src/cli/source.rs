@@ -1,0 +1,147 @@
+//! Who answers a reading command: the daemon, or without one what it left in the database, read-only.
+//!
+//! It must never mix the two in one answer, nor hide which of them spoke.
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use super::client::{Client, ClientError};
+use crate::{
+    clock::Clock,
+    config::{self, Env, Settings},
+    engine::{Engine, Money},
+    model::{Held, Time, View, humanize},
+    serve::api::{self, Look, Page, Problem},
+    store::{Reader, Recovered},
+};
+
+/// How long a query of the database may take.
+const QUERY_MAX: Duration = Duration::from_secs(10);
+
+#[derive(Debug, thiserror::Error)]
+pub enum SourceError {
+    #[error("{0}")]
+    Config(#[from] config::ConfigErrors),
+    #[error("{0}")]
+    Refused(Problem),
+    #[error("{daemon}; and the database says nothing either: {database}")]
+    Neither { daemon: ClientError, database: String },
+    #[error("the daemon speaks another version of this API ({0}); restart it after an upgrade")]
+    Foreign(serde_json::Error),
+}
+
+/// What the database says.
+struct Known {
+    view: View,
+    held: Vec<Held>,
+}
+
+/// One command's source: the first answer decides which it is.
+pub struct Source {
+    settings: Settings,
+    clock: Clock,
+    client: Result<Client, ClientError>,
+    database: Option<Known>,
+    /// What to tell on stderr, if it is the database.
+    pub notice: Option<String>,
+}
+
+impl Source {
+    pub fn new(config: Option<&Path>, env: &Env) -> Result<Self, SourceError> {
+        let settings = config::load(config, env)?;
+        let client = Client::new(settings.serve.socket.as_deref());
+        Ok(Self { settings, clock: Clock::system(), client, database: None, notice: None })
+    }
+
+    /// A document, as its text and as its value.
+    pub fn get<T: DeserializeOwned>(&mut self, path: &str, query: &str) -> Result<T, SourceError> {
+        let text = match &self.database {
+            Some(known) => self.ask_database(known, path, query)?,
+            None => match self.ask_daemon(path, query) {
+                Ok(text) => text,
+                Err(ClientError::Refused(problem)) => return Err(SourceError::Refused(problem)),
+                Err(daemon) => {
+                    let known = self.open_database(daemon)?;
+                    let text = self.ask_database(&known, path, query);
+                    self.database = Some(known);
+                    text?
+                }
+            },
+        };
+        serde_json::from_str(&text).map_err(SourceError::Foreign)
+    }
+
+    /// The whole list, page after page.
+    pub fn all<T: DeserializeOwned>(&mut self, path: &str, query: &str) -> Result<Page<T>, SourceError> {
+        let mut page: Page<T> = self.get(path, query)?;
+        while let Some(offset) = page.next_offset {
+            let next: Page<T> = self.get(path, &format!("{query}&offset={offset}"))?;
+            page.next_offset = next.next_offset.filter(|next| *next > offset);
+            page.total = next.total;
+            page.items.extend(next.items);
+        }
+        page.limit = page.items.len();
+        Ok(page)
+    }
+
+    fn ask_daemon(&self, path: &str, query: &str) -> Result<String, ClientError> {
+        match &self.client {
+            Ok(client) => client.get(&format!("{path}?{query}")),
+            Err(_) => Err(ClientError::Off),
+        }
+    }
+
+    fn ask_database(&self, known: &Known, path: &str, query: &str) -> Result<String, SourceError> {
+        let Known { view, held } = known;
+        let look = Look { view, held, now: self.clock.now(), source: api::Source::Database };
+        api::get(look, path, query).map_err(SourceError::Refused)
+    }
+
+    fn open_database(&mut self, daemon: ClientError) -> Result<Known, SourceError> {
+        let path = &self.settings.store.path;
+        let recovered = match read(path, &self.clock) {
+            Ok(recovered) => recovered,
+            Err(database) => return Err(SourceError::Neither { daemon, database }),
+        };
+        let seen = recovered.snapshot.teams.values().filter_map(|team| team.balance_at).max();
+        let age = seen.map_or("nothing was seen yet".to_owned(), |at| {
+            format!("its data are {} old", humanize(self.clock.now().since(at)))
+        });
+        self.notice = Some(format!("{daemon}\nThis is from the database, {}: {age}.", path.display()));
+        Ok(view(recovered, &self.settings, self.clock.now()))
+    }
+}
+
+fn read(path: &Path, clock: &Clock) -> Result<Recovered, String> {
+    let mut reader = Reader::open(path, clock.clone(), QUERY_MAX).map_err(|error| error.to_string())?;
+    reader.current().map_err(|error| error.to_string())
+}
+
+/// What the last commit left, as the daemon would have shown it; and why nothing was told, by the rules of now.
+fn view(recovered: Recovered, settings: &Settings, now: Time) -> Known {
+    let money = Money::new(settings.collect.timezone.clone(), recovered.books);
+    let mut engine =
+        Engine::new(settings.rules.clone(), settings.account.teams.clone(), money, recovered.alerts)
+            .resume(recovered.groups, recovered.polls);
+    let held = engine.held(&recovered.snapshot, now);
+    let (firing, latent) = (engine.firing(), engine.latent());
+    // Forecasts come of a step; what else it decides is nobody's.
+    drop(engine.step(&recovered.snapshot, now));
+    let view = View {
+        firing,
+        latent,
+        forecasts: engine.forecasts().clone(),
+        snapshot: Arc::new(recovered.snapshot),
+        rules: Arc::new(settings.rules.clone()),
+        config_reload_ok: true,
+        ..View::default()
+    };
+    Known { view, held }
+}
+
+/// A document for `-o json`: what the API gave, indented.
+pub fn pretty(document: &(impl Serialize + for<'de> Deserialize<'de>)) -> String {
+    let text = serde_json::to_string_pretty(document).unwrap_or_default();
+    super::output::json(&text)
+}

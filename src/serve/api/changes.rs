@@ -1,0 +1,195 @@
+//! The API over HTTP: reading for everybody who may ask, changes for the socket alone.
+//!
+//! It must never say that a change is made before the database has it.
+
+use std::{collections::BTreeMap, fmt, pin::Pin, sync::Arc, time::Duration};
+
+use axum::{
+    body::Body,
+    extract::Request,
+    http::{Method, StatusCode, Uri, header},
+    response::{IntoResponse, Response},
+};
+use http_body_util::{BodyExt as _, Limited};
+use serde::{Deserialize, Serialize};
+use tokio::{sync::watch, time::timeout};
+
+use super::{At, Look, Problem, ROOT, Source, asks_why, get, query, silences};
+use crate::{
+    clock::Clock,
+    model::{Held, Reasons, Silence, View},
+};
+
+/// How long a change may take to be committed: an answer within the client's patience.
+const COMMITTED_WITHIN: Duration = Duration::from_secs(8);
+/// How long the loop may take to come to a question.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(8);
+const BODY_BYTES_MAX: usize = 64 * 1024;
+const SILENCES_MAX: usize = 1_000;
+
+pub type Sending<'a> = Pin<Box<dyn Future<Output = bool> + Send + 'a>>;
+
+/// Takes changes to whoever makes them. `false`: nobody takes them any more.
+pub trait Orders: Send + Sync + fmt::Debug {
+    fn silence(&self, silence: Silence) -> Sending<'_>;
+    fn end_silence(&self, id: Arc<str>) -> Sending<'_>;
+}
+
+/// What answers at one listener.
+#[derive(Clone)]
+pub struct Api {
+    pub views: watch::Receiver<Arc<View>>,
+    pub clock: Clock,
+    /// `None`: this listener changes nothing.
+    pub orders: Option<Arc<dyn Orders>>,
+    pub reasons: Option<Arc<dyn Reasons>>,
+}
+
+/// What `POST silences` takes: an end or a length.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewSilence {
+    pub matchers: BTreeMap<String, String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub starts: Option<At>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ends: Option<At>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub for_secs: Option<u64>,
+    #[serde(default)]
+    pub author: String,
+    #[serde(default)]
+    pub comment: String,
+}
+
+pub async fn answer(api: &Api, request: Request) -> Response {
+    let method = request.method().clone();
+    let result = match method {
+        Method::GET | Method::HEAD => {
+            api.read(request.uri()).await.map(|document| reply(StatusCode::OK, document))
+        }
+        _ => api.change(request).await,
+    };
+    result.unwrap_or_else(IntoResponse::into_response)
+}
+
+fn reply(status: StatusCode, document: String) -> Response {
+    (status, [(header::CONTENT_TYPE, "application/json")], document).into_response()
+}
+
+fn below_root(uri: &Uri) -> &str {
+    uri.path().strip_prefix(ROOT).unwrap_or_default()
+}
+
+impl Api {
+    async fn read(&self, uri: &Uri) -> Result<String, Problem> {
+        let path = below_root(uri);
+        let held = if asks_why(path) { self.held().await? } else { Arc::default() };
+        let view = Arc::clone(&self.views.borrow());
+        let look = Look { held: &held, ..self.look(&view) };
+        get(look, path, uri.query().unwrap_or_default())
+    }
+
+    async fn held(&self) -> Result<Arc<Vec<Held>>, Problem> {
+        let reasons = self.reasons.as_ref().ok_or_else(stopping)?;
+        match timeout(ANSWERED_WITHIN, reasons.held()).await {
+            Ok(held) => held.ok_or_else(stopping),
+            Err(_) => Err(Problem::new(503, "the daemon is busy; ask again, and see its log if it stays so")),
+        }
+    }
+
+    fn look<'a>(&self, view: &'a View) -> Look<'a> {
+        Look { view, held: &[], now: self.clock.now(), source: Source::Daemon }
+    }
+
+    async fn change(&self, request: Request) -> Result<Response, Problem> {
+        let Some(orders) = &self.orders else {
+            return Err(Problem::new(
+                403,
+                "over TCP this is read-only; changes are made over the control socket (`[serve] socket`), as \
+                 `spheron-watch silence` does",
+            ));
+        };
+        let path = below_root(request.uri()).to_owned();
+        let segments = query::segments(&path)?;
+        let segments: Vec<&str> = segments.iter().map(|segment| &**segment).collect();
+        match (request.method(), segments.as_slice()) {
+            (&Method::POST, ["silences"]) => self.silence(&**orders, request.into_body()).await,
+            (&Method::DELETE, ["silences", id]) => self.end_silence(&**orders, id).await,
+            _ => Err(Problem::new(
+                405,
+                "nothing can be changed so; there is POST silences, DELETE silences/{id}",
+            )),
+        }
+    }
+
+    async fn silence(&self, orders: &dyn Orders, body: Body) -> Result<Response, Problem> {
+        let body = Limited::new(body, BODY_BYTES_MAX).collect().await;
+        let body =
+            body.map_err(|_| Problem::new(413, "the body is too large or did not come whole"))?.to_bytes();
+        let asked: NewSilence = serde_json::from_slice(&body)
+            .map_err(|error| Problem::new(400, format!("the body is no silence: {error}")))?;
+        let silence = self.new_silence(asked)?;
+        let id = silence.id.clone();
+        if !orders.silence(silence).await {
+            return Err(stopping());
+        }
+        let view = self.committed(|view| view.snapshot.silences.contains_key(&id)).await?;
+        let made = view.snapshot.silences.get(&id).ok_or_else(not_yet)?;
+        let document = super::json(&silences::silence(self.look(&view), made))?;
+        Ok(reply(StatusCode::CREATED, document))
+    }
+
+    fn new_silence(&self, asked: NewSilence) -> Result<Silence, Problem> {
+        let starts = asked.starts.map_or_else(|| self.clock.now(), |at| at.0);
+        let ends = match (asked.ends, asked.for_secs) {
+            (Some(ends), None) => ends.0,
+            (None, Some(secs)) => starts.plus(Duration::from_secs(secs)),
+            (Some(_), Some(_)) | (None, None) => {
+                return Err(Problem::new(400, "a silence has either `ends` or `for_secs`"));
+            }
+        };
+        if self.views.borrow().snapshot.silences.len() >= SILENCES_MAX {
+            return Err(Problem::new(
+                409,
+                "there are 1000 silences already; end some, or match more with one",
+            ));
+        }
+        let matchers = asked.matchers.into_iter().map(|(key, glob)| (key.into(), glob.into())).collect();
+        let silence = Silence::new(matchers, starts, ends, asked.author.into(), asked.comment.into());
+        silence.map_err(|refused| Problem::new(400, refused.to_string()))
+    }
+
+    async fn end_silence(&self, orders: &dyn Orders, id: &str) -> Result<Response, Problem> {
+        let view = Arc::clone(&self.views.borrow());
+        let now = self.clock.now();
+        let found = view.snapshot.silences.get(id).filter(|silence| now < silence.ends);
+        let id = found.ok_or_else(|| Problem::new(404, "no silence that lasts has this id"))?.id.clone();
+        if !orders.end_silence(id.clone()).await {
+            return Err(stopping());
+        }
+        // Removed, or with an end that has come.
+        let over = |view: &View| view.snapshot.silences.get(&id).is_none_or(|kept| kept.ends <= view.at);
+        self.committed(over).await?;
+        Ok(StatusCode::NO_CONTENT.into_response())
+    }
+
+    /// The first view in which the change shows: what is shown is committed.
+    async fn committed(&self, shows: impl Fn(&View) -> bool) -> Result<Arc<View>, Problem> {
+        let mut views = self.views.clone();
+        let found = timeout(COMMITTED_WITHIN, views.wait_for(|view| shows(view))).await;
+        match found {
+            Ok(Ok(view)) => Ok(Arc::clone(&view)),
+            Ok(Err(_)) => Err(stopping()),
+            Err(_) => Err(not_yet()),
+        }
+    }
+}
+
+fn stopping() -> Problem {
+    Problem::new(503, "the daemon is stopping; ask again when it is back")
+}
+
+fn not_yet() -> Problem {
+    Problem::new(503, "the database has not taken it yet; look again before you repeat it, and see the log")
+}

@@ -1,0 +1,94 @@
+//! The JSON API: a view, a path and a query → a document. The same over TCP, over the socket, and over a view that was read
+//! from the database because no daemon runs.
+//!
+//! It must never show a half of anything: lists are paged and say how long they are, and each answer is of one view.
+
+mod alerts;
+mod changes;
+mod deployments;
+mod problem;
+mod query;
+mod silences;
+mod status;
+mod teams;
+mod values;
+mod volumes;
+mod why;
+mod words;
+
+pub use alerts::{About, Alert};
+pub use changes::{NewSilence, Orders, Sending};
+pub use deployments::{Deployment, Named, Next};
+pub use problem::{Candidate, Problem};
+pub use query::encode;
+pub use silences::Silence;
+pub use status::{Counts, FeedStatus, Status};
+pub use teams::Team;
+pub use values::{At, Money, Page};
+pub use volumes::Volume;
+pub use why::{Why, WhyRule};
+
+pub(super) use changes::{Api, answer};
+
+use crate::model::{Held, Time, View};
+use query::Query;
+
+/// Where all paths begin.
+pub const ROOT: &str = "/api/v1";
+
+/// What there is, for whoever asks for something else.
+const PATHS: &str = "status, teams, deployments, volumes, alerts, silences, why/{deployment}";
+
+/// Who knows: the running daemon, or what it left in the database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Source {
+    Daemon,
+    Database,
+}
+
+/// One picture and the time at which it is looked at.
+#[derive(Clone, Copy)]
+pub struct Look<'a> {
+    pub view: &'a View,
+    /// Why nothing is told; empty unless [`asks_why`].
+    pub held: &'a [Held],
+    pub now: Time,
+    pub source: Source,
+}
+
+/// Whether what lies at `path` below [`ROOT`] says why nothing is told: nobody makes reasons that nobody reads.
+pub fn asks_why(path: &str) -> bool {
+    let segments = query::segments(path).unwrap_or_default();
+    matches!(segments.first().map(|first| &**first), Some("alerts" | "why"))
+}
+
+/// Answers a GET of `path` below [`ROOT`], percent-encoded as it was sent.
+pub fn get(look: Look<'_>, path: &str, query: &str) -> Result<String, Problem> {
+    let segments = query::segments(path)?;
+    let query = Query::parse(query)?;
+    let segments: Vec<&str> = segments.iter().map(|segment| &**segment).collect();
+    match segments.as_slice() {
+        ["status"] => query.none().and_then(|()| json(&status::status(look))),
+        ["teams"] => json(&teams::list(look, query.page(&[])?)),
+        ["deployments"] => {
+            let current = query.flag("current")?;
+            json(&deployments::list(look, query.page(&["current"])?, current))
+        }
+        ["volumes"] => json(&volumes::list(look, query.page(&[])?)),
+        ["alerts"] => {
+            let all = query.flag("all")?;
+            json(&alerts::list(look, query.page(&["all"])?, all))
+        }
+        ["silences"] => json(&silences::list(look, query.page(&[])?)),
+        ["why", deployment] => query.none().and_then(|()| json(&why::why(look, deployment)?)),
+        _ => Err(Problem::new(404, format!("there is no such path below {ROOT}; there is: {PATHS}"))),
+    }
+}
+
+fn json(document: &impl serde::Serialize) -> Result<String, Problem> {
+    serde_json::to_string(document).map_err(|error| {
+        tracing::error!(%error, "an answer of the API cannot be written as JSON");
+        Problem::new(500, "the answer cannot be written as JSON; see the daemon's log")
+    })
+}
