@@ -30,7 +30,7 @@ use spheron_watch::{
     model::{
         AlertKey, Delivery, EventId, NoMeter, Notice, Severity, StepRecord, Subject, TeamId, Time, Transition,
     },
-    notify::{Receiver, ReceiverKind, ReceiverSpec},
+    notify::{Format, Receiver, ReceiverKind, ReceiverSpec},
     store::{Options, Store, StoreError},
 };
 use tokio::{
@@ -123,7 +123,8 @@ impl Rig {
     }
 
     fn webhook(&mut self, name: &str, hook: &Hook) {
-        let kind = ReceiverKind::Webhook { url: hook.url.clone().into(), secret: None };
+        let kind =
+            ReceiverKind::Webhook { url: hook.url.clone().into(), format: Format::Standard { secret: None } };
         let spec = ReceiverSpec { name: name.into(), kind };
         self.receiver(Arc::new(Receiver::build(spec, self.clock.clone()).unwrap()));
     }

@@ -82,7 +82,7 @@ pub fn receivers(settings: &Settings, env: &Env, clock: &Clock) -> Result<Vec<Ar
                     .as_deref()
                     .map(|path| key::read_secret(path, credentials(env)))
                     .transpose()?;
-                notify::ReceiverKind::Webhook { url, secret }
+                notify::ReceiverKind::Webhook { url, format: notify::Format::Standard { secret } }
             }
         };
         let spec = ReceiverSpec { name: receiver.name.clone(), kind };

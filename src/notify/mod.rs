@@ -3,8 +3,8 @@
 //! It must never decide what to tell or when, nor let a URL, a password or a signing secret into any text.
 
 mod email;
+pub mod formats;
 mod log;
-mod payload;
 mod redact;
 pub mod render;
 mod retry;
@@ -18,6 +18,7 @@ use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
 use secrecy::SecretString;
 
+pub use formats::{Chat, Format};
 pub use retry::{Again, SPAN, next_attempt};
 
 use crate::{
@@ -35,15 +36,8 @@ pub struct ReceiverSpec {
 #[derive(Debug, Clone)]
 pub enum ReceiverKind {
     Log,
-    /// `format = "standard"`. With a secret (`whsec_` + base64, or taken as it stands) each request is signed.
-    Webhook {
-        url: SecretString,
-        secret: Option<SecretString>,
-    },
-    Email {
-        to: Vec<String>,
-        smtp: Arc<SmtpSpec>,
-    },
+    Webhook { url: SecretString, format: Format },
+    Email { to: Vec<String>, smtp: Arc<SmtpSpec> },
 }
 
 /// `[smtp]`: the server that takes our mail. Username and password stand or fall together.
@@ -93,7 +87,7 @@ pub struct Receiver {
 
 enum Sink {
     Log,
-    Webhook(webhook::Webhook),
+    Webhook(Box<webhook::Webhook>),
     Email(Box<email::Email>),
 }
 
@@ -102,8 +96,9 @@ impl Receiver {
         let ReceiverSpec { name, kind } = spec;
         let (sink, deadline) = match kind {
             ReceiverKind::Log => (Sink::Log, webhook::DEADLINE),
-            ReceiverKind::Webhook { url, secret } => {
-                (Sink::Webhook(webhook::Webhook::new(&name, url, secret, clock)?), webhook::DEADLINE)
+            ReceiverKind::Webhook { url, format } => {
+                let webhook = webhook::Webhook::new(&name, &url, format, clock)?;
+                (Sink::Webhook(Box::new(webhook)), webhook::DEADLINE)
             }
             ReceiverKind::Email { to, smtp } => {
                 (Sink::Email(Box::new(email::Email::new(&name, &to, smtp)?)), email::DEADLINE)
@@ -112,7 +107,7 @@ impl Receiver {
         Ok(Self { name, sink, deadline })
     }
 
-    /// Another limit than the usual 15 s for a webhook's whole answer, 30 s for one mail to one recipient.
+    /// Another limit than the usual 15 s for the whole answer to one request of a webhook, 30 s for one mail to one recipient.
     #[must_use]
     pub fn with_deadline(mut self, deadline: Duration) -> Self {
         self.deadline = deadline;

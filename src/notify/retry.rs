@@ -63,6 +63,11 @@ pub(super) fn parse_retry_after(text: &str, now: Time) -> Option<Duration> {
     Some(Time::from_millis(at.as_millisecond()).since(now).min(AFTER_MAX))
 }
 
+/// What a service asks for as a number of seconds in its answer.
+pub(super) fn from_secs(secs: f64) -> Option<Duration> {
+    Duration::try_from_secs_f64(secs.ceil().clamp(0.0, AFTER_MAX.as_secs_f64())).ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

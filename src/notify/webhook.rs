@@ -1,21 +1,25 @@
-//! Posts a notice as a Standard Webhook and reads from the answer whether to try again.
+//! Posts a notice to a webhook in its format, and reads from the answer whether to try again.
 //!
 //! It must never follow a redirect, use a proxy, or let its URL into an error, a log or a Debug output.
 
 use std::{error::Error as _, net::IpAddr, sync::Arc, time::Duration};
 
-use http::{StatusCode, header};
-use reqwest::{Client, Response, Url, redirect};
+use http::header;
+use reqwest::{Client, Response, Url, header::HeaderValue, redirect};
 use rustls::{ClientConfig, RootCertStore, crypto::ring};
 use secrecy::{ExposeSecret, SecretString};
 
-use super::{BuildError, payload, redact::Redactor, retry, sign::SigningKey};
+use super::{
+    BuildError,
+    formats::{Format, Service, Target, answer::Answer},
+    redact::Redactor,
+};
 use crate::{
     clock::Clock,
     model::{Delivery, Notice},
 };
 
-/// For everything: name, connection, TLS, request and answer (PRODUCT §7).
+/// For everything of one request: name, connection, TLS, request and answer (PRODUCT §7).
 pub(super) const DEADLINE: Duration = Duration::from_secs(15);
 /// A dead IPv6 route must not use up the deadline before the next address is tried.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(6);
@@ -23,14 +27,13 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(6);
 const BODY_TIMEOUT: Duration = Duration::from_secs(2);
 /// An answer is read this far, and dropped.
 const ANSWER_MAX_BYTES: usize = 64 * 1024;
-/// Of an answer people see this many characters.
-const EXCERPT_MAX: usize = 120;
 const WHY_MAX: usize = 300;
 
 pub(super) struct Webhook {
     client: Client,
     url: SecretString,
-    key: Option<SigningKey>,
+    authorization: Option<HeaderValue>,
+    service: Service,
     redactor: Redactor,
     clock: Clock,
 }
@@ -38,62 +41,82 @@ pub(super) struct Webhook {
 impl Webhook {
     pub(super) fn new(
         receiver: &Arc<str>,
-        url: SecretString,
-        secret: Option<SecretString>,
+        url: &SecretString,
+        format: Format,
         clock: Clock,
     ) -> Result<Self, BuildError> {
         let text = url.expose_secret().trim();
         let parsed = check_url(text).map_err(|why| BuildError::Url { receiver: receiver.clone(), why })?;
-        let key = secret
-            .as_ref()
-            .map(SigningKey::parse)
-            .transpose()
-            .map_err(|why| BuildError::Secret { receiver: receiver.clone(), why })?;
-        let redactor = Redactor::for_url(text, &parsed, secret.as_ref().map(|s| s.expose_secret().trim()));
+        let redactor = Redactor::for_url(text, &parsed, format.secret());
+        let (service, Target { url, authorization }) = Service::new(receiver, parsed, format)?;
         let client = client().map_err(|why| BuildError::Client { receiver: receiver.clone(), why })?;
-        let url = SecretString::from(text);
-        Ok(Self { client, url, key, redactor, clock })
+        let url = SecretString::from(url.as_str());
+        Ok(Self { client, url, authorization, service, redactor, clock })
     }
 
+    /// One attempt at all requests of a notice. A refused one does not keep the others back; after one that is to be tried
+    /// again all are sent again, which a format with several requests must make harmless.
     pub(super) async fn deliver(&self, notice: &Notice, deadline: Duration) -> Delivery {
+        let bodies = match self.service.bodies(notice) {
+            Ok(bodies) => bodies,
+            Err(error) => {
+                let why = format!("the notice could not be written as JSON: {error}; please report this");
+                return Delivery::Rejected { why, disable: false };
+            }
+        };
+        let (mut refused, mut taken) = (None, None);
+        for body in bodies {
+            match self.post(notice, body, deadline).await {
+                delivered @ Delivery::Delivered { .. } => taken = Some(delivered),
+                rejected @ Delivery::Rejected { disable: false, .. } => refused = Some(rejected),
+                last @ (Delivery::Retry { .. } | Delivery::Rejected { .. }) => return last,
+            }
+        }
+        refused.or(taken).unwrap_or_else(|| Delivery::Rejected {
+            why: "the notice has nothing to send; please report this".to_owned(),
+            disable: false,
+        })
+    }
+
+    async fn post(&self, notice: &Notice, body: Vec<u8>, deadline: Duration) -> Delivery {
         let alarm = tokio::time::sleep(deadline);
         tokio::pin!(alarm);
-        let request = match self.request(notice) {
+        let request = match self.request(notice, body) {
             Ok(request) => request,
             Err(why) => return Delivery::Rejected { why, disable: false },
         };
         let answer = tokio::select! {
             biased;
             answer = self.client.execute(request) => answer,
-            () = &mut alarm => return silent(deadline),
+            () = &mut alarm => return silent(&self.service, deadline),
         };
         let mut answer = match answer {
             Ok(answer) => answer,
             Err(error) => return self.failed(error),
         };
-        // The status decides: whatever happens to the body after it changes nothing.
+        // The status decides: a body that breaks off changes nothing.
         let body = tokio::select! {
             biased;
             body = tokio::time::timeout(BODY_TIMEOUT, read_some(&mut answer)) => body.unwrap_or_default(),
             () = &mut alarm => Vec::new(),
         };
-        self.judge(&answer, &body)
+        let answer = Answer { status: answer.status(), headers: answer.headers(), body: &body };
+        answer.judge(&self.service, &self.redactor, self.clock.now())
     }
 
-    fn request(&self, notice: &Notice) -> Result<reqwest::Request, String> {
-        let body = payload::standard(notice).map_err(|error| {
-            format!("the notice could not be written as JSON: {error}; please report this")
-        })?;
-        let (id, timestamp) = (notice.id.as_str(), self.clock.now().secs());
-        let mut request = self
-            .client
-            .post(self.url.expose_secret())
-            .header(header::CONTENT_TYPE, "application/json")
-            .header("webhook-id", id)
-            .header("webhook-timestamp", timestamp);
-        if let Some(key) = &self.key {
-            let signature = key.sign(id, timestamp, &body).ok_or("the notice could not be signed")?;
-            request = request.header("webhook-signature", signature);
+    fn request(&self, notice: &Notice, body: Vec<u8>) -> Result<reqwest::Request, String> {
+        let mut request =
+            self.client.post(self.url.expose_secret()).header(header::CONTENT_TYPE, "application/json");
+        if let Some(authorization) = &self.authorization {
+            request = request.header(header::AUTHORIZATION, authorization);
+        }
+        if let Service::Standard { key } = &self.service {
+            let (id, timestamp) = (notice.id.as_str(), self.clock.now().secs());
+            request = request.header("webhook-id", id).header("webhook-timestamp", timestamp);
+            if let Some(key) = key {
+                let signature = key.sign(id, timestamp, &body).ok_or("the notice could not be signed")?;
+                request = request.header("webhook-signature", signature);
+            }
         }
         request.body(body).build().map_err(|error| {
             let why = self.redactor.clean(&error.without_url().to_string(), WHY_MAX);
@@ -111,56 +134,20 @@ impl Webhook {
             text.push_str(&inner.to_string());
             source = inner.source();
         }
+        let service = &self.service;
         let what = if error.is_connect() {
-            "could not connect to the webhook; check that it runs and that url_file holds its address"
+            format!("could not connect to {service}; check that it runs and that url_file holds its address")
         } else {
-            "the connection to the webhook broke before it answered"
+            format!("the connection to {service} broke before it answered")
         };
         Delivery::Retry { why: format!("{what} ({})", self.redactor.clean(&text, WHY_MAX)), after: None }
     }
-
-    fn judge(&self, answer: &Response, body: &[u8]) -> Delivery {
-        let status = answer.status();
-        if status.is_success() {
-            return Delivery::Delivered { detail: format!("the webhook answered {}", status.as_u16()) };
-        }
-        let code = status.as_u16();
-        let excerpt = self.redactor.clean(&String::from_utf8_lossy(body), EXCERPT_MAX);
-        let said = if excerpt.is_empty() { String::new() } else { format!(" (it said: {excerpt})") };
-        if matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS)
-            || status.is_server_error()
-        {
-            let after = answer
-                .headers()
-                .get(header::RETRY_AFTER)
-                .and_then(|value| value.to_str().ok())
-                .and_then(|text| retry::parse_retry_after(text, self.clock.now()));
-            let why = format!("the webhook answered {code}; it will be tried again{said}");
-            return Delivery::Retry { why, after };
-        }
-        let advice = match status {
-            StatusCode::GONE => "this address was retired: put a new one into url_file and reload",
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-                "it no longer accepts this address: make a new one there and put it into url_file"
-            }
-            StatusCode::NOT_FOUND => "nothing is at this address: check url_file",
-            StatusCode::PAYLOAD_TOO_LARGE => "the notice is too large for it: raise its limit",
-            _ if status.is_redirection() => {
-                "redirects are never followed: put the final address into url_file"
-            }
-            _ => "it does not accept this notice: check that `format` fits the service",
-        };
-        Delivery::Rejected {
-            why: format!("the webhook answered {code}; {advice}{said}"),
-            disable: status == StatusCode::GONE,
-        }
-    }
 }
 
-fn silent(deadline: Duration) -> Delivery {
+fn silent(service: &Service, deadline: Duration) -> Delivery {
     let secs = deadline.as_secs_f32();
     Delivery::Retry {
-        why: format!("the webhook did not answer within {secs} s; check that it runs"),
+        why: format!("{service} did not answer within {secs} s; check that it runs"),
         after: None,
     }
 }
@@ -249,7 +236,8 @@ mod tests {
     #[test]
     fn fault_76_a_build_error_does_not_show_the_url() {
         let url = SecretString::from("http://hooks.example.org/T0KEN");
-        let error = Webhook::new(&"chat".into(), url, None, Clock::system()).map(|_| ()).unwrap_err();
+        let error =
+            Webhook::new(&"chat".into(), &url, Format::Slack, Clock::system()).map(|_| ()).unwrap_err();
         let text = format!("{error} {error:?}");
         assert!(
             text.contains("must be https") && !text.contains("T0KEN") && !text.contains("example"),

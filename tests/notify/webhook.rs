@@ -8,7 +8,7 @@ use secrecy::SecretString;
 use spheron_watch::{
     clock::Clock,
     model::{Delivery, DeploymentId, Notice, Subject, Time, Together, Transition},
-    notify::{Receiver, ReceiverKind, ReceiverSpec},
+    notify::{BuildError, Format, Receiver, ReceiverKind, ReceiverSpec},
 };
 
 use crate::{
@@ -21,8 +21,12 @@ use crate::{
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
 fn receiver(url: &str, secret: Option<&str>) -> Receiver {
-    let kind = ReceiverKind::Webhook { url: SecretString::from(url), secret: secret.map(SecretString::from) };
-    Receiver::build(ReceiverSpec { name: "chat".into(), kind }, Clock::system()).unwrap()
+    speaking(url, Format::Standard { secret: secret.map(SecretString::from) }).unwrap()
+}
+
+pub fn speaking(url: &str, format: Format) -> Result<Receiver, BuildError> {
+    let kind = ReceiverKind::Webhook { url: SecretString::from(url), format };
+    Receiver::build(ReceiverSpec { name: "chat".into(), kind }, Clock::system())
 }
 
 async fn answered(answer: Answer) -> (Delivery, Hook) {
@@ -33,14 +37,14 @@ async fn answered(answer: Answer) -> (Delivery, Hook) {
 }
 
 #[derive(Debug, PartialEq, Eq)]
-enum Class {
+pub enum Class {
     Delivered,
     Retry(Option<u64>),
     Rejected,
     Disabled,
 }
 
-fn class(delivery: &Delivery) -> Class {
+pub fn class(delivery: &Delivery) -> Class {
     match delivery {
         Delivery::Delivered { .. } => Class::Delivered,
         Delivery::Retry { after, .. } => Class::Retry(after.map(|d| d.as_secs())),
@@ -225,16 +229,19 @@ async fn fault_76_neither_url_nor_secret_shows_in_errors_debug_or_trace_logs() {
     assert_eq!(hook.requests().len(), 5);
     let unreachable = ReceiverKind::Webhook {
         url: SecretString::from("https://nowhere-T0KEN12345.invalid/hook/T0KEN12345?key=s3cr3t-value"),
-        secret: Some(SecretString::from(SECRET)),
+        format: Format::Standard { secret: Some(SecretString::from(SECRET)) },
     };
     let spec = ReceiverSpec { name: "chat".into(), kind: unreachable };
     shown.push_str(&format!("{spec:?}\n"));
     let unreachable = Receiver::build(spec, Clock::system()).unwrap();
     shown.push_str(&format!("{receiver:?} {unreachable:?} {:?}\n", unreachable.deliver(&notice(9)).await));
     for kind in [
-        ReceiverKind::Webhook { url: "http://example.org/T0KEN12345".into(), secret: None },
-        ReceiverKind::Webhook { url: "T0KEN12345".into(), secret: None },
-        ReceiverKind::Webhook { url: hook.url.clone().into(), secret: Some("whsec_T0KEN12345!".into()) },
+        ReceiverKind::Webhook { url: "http://example.org/T0KEN12345".into(), format: Format::Slack },
+        ReceiverKind::Webhook { url: "T0KEN12345".into(), format: Format::Slack },
+        ReceiverKind::Webhook {
+            url: hook.url.clone().into(),
+            format: Format::Standard { secret: Some("whsec_T0KEN12345!".into()) },
+        },
     ] {
         let error = Receiver::build(ReceiverSpec { name: "chat".into(), kind }, Clock::system()).unwrap_err();
         shown.push_str(&format!("{error} {error:?}\n"));

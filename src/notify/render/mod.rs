@@ -17,7 +17,8 @@ use crate::model::{Notice, Severity, Subject, Time, Together, Transition, humani
 
 const TITLE_MAX: usize = 200;
 const PARAGRAPH_MAX: usize = 2_000;
-const MEMBERS_MAX: usize = 20;
+/// Of a group or digest so many alerts are named, everywhere.
+pub(super) const MEMBERS_MAX: usize = 20;
 const MEMBER_PARAGRAPH_MAX: usize = 600;
 const NAME_MAX: usize = 40;
 const VALUE_MAX: usize = 300;
@@ -78,24 +79,24 @@ pub fn one_line(notice: &Notice) -> String {
     out
 }
 
-/// The parts of a notice, each made safe, bounded, and on one line.
-struct Sheet {
-    badge: &'static str,
-    mood: Mood,
-    title: String,
-    reason: String,
-    advice: String,
-    rows: Vec<(String, String)>,
-    when: String,
-    origin: String,
-    id: String,
+/// The parts of a notice, each made safe, bounded, and on one line. Any of the texts may be empty.
+pub(super) struct Sheet {
+    pub(super) badge: &'static str,
+    pub(super) mood: Mood,
+    pub(super) title: String,
+    pub(super) reason: String,
+    pub(super) advice: String,
+    pub(super) rows: Vec<(String, String)>,
+    pub(super) when: String,
+    pub(super) origin: String,
+    pub(super) id: String,
     /// The alerts that a group or digest tells of.
-    members: Vec<Sheet>,
-    more: Option<String>,
+    pub(super) members: Vec<Sheet>,
+    pub(super) more: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Mood {
+pub(super) enum Mood {
     Critical,
     Warning,
     Info,
@@ -103,7 +104,7 @@ enum Mood {
 }
 
 impl Sheet {
-    fn of(notice: &Notice) -> Self {
+    pub(super) fn of(notice: &Notice) -> Self {
         let title = line(&notice.title, TITLE_MAX);
         let (badge, mood) = badge(notice);
         let title = match notice.transition {
@@ -126,7 +127,7 @@ impl Sheet {
             ),
             id: format!("Notice {}.", line(notice.id.as_str(), 80)),
             members: notice.together.members.iter().take(MEMBERS_MAX).map(Self::of_member).collect(),
-            more: match notice.together.more {
+            more: match unnamed(&notice.together) {
                 0 => None,
                 more => Some(format!("And {more} more, which are counted but not named.")),
             },
@@ -155,6 +156,12 @@ impl Sheet {
         let width = self.rows.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
         self.rows.iter().map(move |(name, value)| (format!("{name:width$}"), value.as_str()))
     }
+}
+
+/// How many alerts are told of without being named.
+pub(super) fn unnamed(together: &Together) -> u64 {
+    let left_out = together.members.len().saturating_sub(MEMBERS_MAX);
+    u64::from(together.more).saturating_add(u64::try_from(left_out).unwrap_or(u64::MAX))
 }
 
 fn badge(notice: &Notice) -> (&'static str, Mood) {
@@ -192,7 +199,7 @@ fn when(notice: &Notice) -> String {
     }
 }
 
-fn about(subject: &Subject) -> String {
+pub(super) fn about(subject: &Subject) -> String {
     let id = match subject {
         Subject::Account => return "the account".to_owned(),
         Subject::Team { id } | Subject::Occasion { team: id, .. } => id.as_str(),

@@ -4,19 +4,26 @@
 
 use serde::Serialize;
 
-use super::sanitize::clip;
+use super::super::{
+    render::{MEMBERS_MAX, unnamed},
+    sanitize::clip,
+};
 use crate::model::{DeploymentId, Notice, Severity, Subject, TeamId, Time, Transition, VolumeId};
 
 /// Longest text of one field, in characters; the rest is cut so that a hostile name cannot swell a request.
 const FIELD_MAX: usize = 4_000;
-const DETAILS_MAX: usize = 200;
-const MEMBERS_MAX: usize = 20;
+const DETAILS_MAX: usize = 60;
 const MEMBER_DETAILS_MAX: usize = 12;
+const MEMBER_FIELD_MAX: usize = 1_000;
 
-/// JSON, at most about 2 MB. Texts stand as they are, escaped by JSON: the reader is a program.
-pub(super) fn standard(notice: &Notice) -> Result<Vec<u8>, serde_json::Error> {
+/// JSON, at most about 4 MB. Texts stand as they are, escaped by JSON: the reader is a program.
+pub fn body(notice: &Notice) -> Result<Vec<u8>, serde_json::Error> {
     let kind = if notice.together.members.is_empty() { kind(notice.transition) } else { "alert.group" };
-    serde_json::to_vec(&Body { kind, timestamp: notice.at.to_string(), data: data(notice, DETAILS_MAX) })
+    serde_json::to_vec(&Body {
+        kind,
+        timestamp: notice.at.to_string(),
+        data: data(notice, DETAILS_MAX, FIELD_MAX),
+    })
 }
 
 fn kind(transition: Transition) -> &'static str {
@@ -29,27 +36,27 @@ fn kind(transition: Transition) -> &'static str {
     }
 }
 
-fn data(notice: &Notice, details_max: usize) -> Data<'_> {
+fn data(notice: &Notice, details_max: usize, field_max: usize) -> Data<'_> {
     let members = notice.together.members.iter().take(MEMBERS_MAX);
     Data {
         id: notice.id.as_str(),
-        rule: clip(&notice.key.rule, FIELD_MAX),
-        kind: clip(&notice.kind, FIELD_MAX),
+        rule: clip(&notice.key.rule, field_max),
+        kind: clip(&notice.kind, field_max),
         severity: notice.severity,
         state: state(notice.transition),
         subject: about(&notice.key.subject),
-        title: clip(&notice.title, FIELD_MAX),
-        reason: clip(&notice.reason, FIELD_MAX),
-        advice: clip(&notice.advice, FIELD_MAX),
+        title: clip(&notice.title, field_max),
+        reason: clip(&notice.reason, field_max),
+        advice: clip(&notice.advice, field_max),
         since: notice.since.to_string(),
         details: notice
             .details
             .iter()
             .take(details_max)
-            .map(|(name, value)| Detail { name: clip(name, FIELD_MAX), value: clip(value, FIELD_MAX) })
+            .map(|(name, value)| Detail { name: clip(name, field_max), value: clip(value, field_max) })
             .collect(),
-        alerts: members.map(|member| data(member, MEMBER_DETAILS_MAX)).collect(),
-        more: notice.together.more,
+        alerts: members.map(|member| data(member, MEMBER_DETAILS_MAX, MEMBER_FIELD_MAX)).collect(),
+        more: unnamed(&notice.together),
     }
 }
 
@@ -80,7 +87,7 @@ struct Data<'a> {
     alerts: Vec<Self>,
     /// How many more a digest counts without naming them.
     #[serde(skip_serializing_if = "is_zero")]
-    more: u32,
+    more: u64,
 }
 
 #[derive(Serialize)]
@@ -98,7 +105,7 @@ struct About<'a> {
     created_at: Option<String>,
 }
 
-fn is_zero(count: &u32) -> bool {
+fn is_zero(count: &u64) -> bool {
     *count == 0
 }
 
