@@ -11,6 +11,8 @@
 
 #[path = "notify/email.rs"]
 mod email;
+#[path = "notify/formats.rs"]
+mod formats;
 #[path = "notify/http.rs"]
 mod http;
 #[path = "notify/log.rs"]

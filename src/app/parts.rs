@@ -2,7 +2,10 @@
 //!
 //! It must never keep a secret longer than it takes to hand it over, nor put one into an error.
 
-use std::{path::Path, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use secrecy::{ExposeSecret as _, SecretString};
 
@@ -13,7 +16,7 @@ use crate::{
     config::{self, ActivityKind, Env, ReceiverKind, Settings, WebhookFormat},
     drive::{Cadence, Deliver, LOG},
     model::ActivitySource,
-    notify::{self, ReceiverSpec, SmtpSpec, SmtpTls},
+    notify::{self, Chat, Format, ReceiverSpec, SmtpSpec, SmtpTls},
     spheron::{HttpOptions, key},
 };
 
@@ -76,13 +79,9 @@ pub fn receivers(settings: &Settings, env: &Env, clock: &Clock) -> Result<Vec<Ar
                 };
                 notify::ReceiverKind::Email { to: to.clone(), smtp }
             }
-            ReceiverKind::Webhook { url_file, format: WebhookFormat::Standard, secret_file } => {
+            ReceiverKind::Webhook { url_file, format } => {
                 let url = key::read_secret(url_file, credentials(env))?;
-                let secret = secret_file
-                    .as_deref()
-                    .map(|path| key::read_secret(path, credentials(env)))
-                    .transpose()?;
-                notify::ReceiverKind::Webhook { url, format: notify::Format::Standard { secret } }
+                notify::ReceiverKind::Webhook { url, format: webhook_format(format, env)? }
             }
         };
         let spec = ReceiverSpec { name: receiver.name.clone(), kind };
@@ -137,6 +136,30 @@ pub fn activity_sources(settings: &Settings, env: &Env) -> Result<Vec<Source>, A
         Ok(Source { watch, kind, reach: if given.allow_private { Reach::Private } else { Reach::Public } })
     };
     settings.activity.iter().map(source).collect()
+}
+
+fn webhook_format(format: &WebhookFormat, env: &Env) -> Result<Format, AppError> {
+    let read = |path: &Path| key::read_secret(path, credentials(env));
+    let read_if_given = |path: &Option<PathBuf>| path.as_deref().map(read).transpose();
+    Ok(match format {
+        WebhookFormat::Standard { secret_file } => Format::Standard { secret: read_if_given(secret_file)? },
+        WebhookFormat::Alertmanager { token_file } => {
+            Format::Alertmanager { token: read_if_given(token_file)? }
+        }
+        WebhookFormat::Slack => Format::Slack,
+        WebhookFormat::Discord => Format::Discord,
+        WebhookFormat::Teams => Format::Teams,
+        WebhookFormat::Pagerduty { routing_key_file } => {
+            Format::Pagerduty { routing_key: read(routing_key_file)? }
+        }
+        WebhookFormat::Ntfy { token_file } => Format::Ntfy { token: read_if_given(token_file)? },
+        WebhookFormat::Telegram { chat } => Format::Telegram {
+            chat: match chat {
+                config::Chat::Id(id) => Chat::Id(*id),
+                config::Chat::Name(name) => Chat::Name(name.clone()),
+            },
+        },
+    })
 }
 
 fn smtp_spec(smtp: &config::Smtp, env: &Env) -> Result<SmtpSpec, AppError> {

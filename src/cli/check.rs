@@ -81,7 +81,7 @@ fn describe(settings: &Settings, teams: u32) -> String {
         settings.receivers.iter().map(|receiver| {
             let kind = match &receiver.kind {
                 ReceiverKind::Email { to } => format!("email to {}", to.join(", ")),
-                ReceiverKind::Webhook { .. } => "webhook, Standard Webhooks".to_owned(),
+                ReceiverKind::Webhook { format, .. } => format!("webhook, format {}", format.as_str()),
             };
             [receiver.name.to_string(), kind, if receiver.send_resolved { "yes" } else { "no" }.to_owned()]
         }),

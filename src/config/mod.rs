@@ -13,6 +13,7 @@ mod refused;
 mod rules;
 mod sections;
 mod settings;
+mod webhook;
 
 use std::{
     collections::BTreeSet,
@@ -32,8 +33,8 @@ use self::{
 pub use env::{Env, OTHER_VARIABLES};
 pub use error::{ConfigError, ConfigErrors};
 pub use settings::{
-    Account, Activity, ActivityKind, Collect, FeedPlan, HostPort, Receiver, ReceiverKind, Serve, Settings,
-    Smtp, SmtpTls, Store, WebhookFormat,
+    Account, Activity, ActivityKind, Chat, Collect, FeedPlan, HostPort, Receiver, ReceiverKind, Serve,
+    Settings, Smtp, SmtpTls, Store, WebhookFormat,
 };
 
 /// Far more than anybody writes by hand.

@@ -8,9 +8,9 @@ use super::{
     error::Origin,
     node::{Node, Read, Value, did_you_mean},
     reader::{Located, Reader},
-    refused::UNSUPPORTED_FORMATS,
     sections::{mailbox, values},
-    settings::{Receiver, ReceiverKind, WebhookFormat},
+    settings::{Receiver, ReceiverKind},
+    webhook::webhook,
 };
 use crate::model::{Grouping, Label, Route, Severity};
 
@@ -86,26 +86,6 @@ pub(super) fn receivers(root: &mut Reader<'_>) -> (Vec<Receiver>, Known) {
         Some(Receiver { name: name?, kind: kind?, send_resolved })
     });
     (read.into_iter().flatten().collect(), known)
-}
-
-fn webhook(r: &mut Reader<'_>) -> Option<ReceiverKind> {
-    // Where `url` stands, its refusal says what to do; that `url_file` is missing says nothing new.
-    let url_file = if r.has("url") {
-        r.read("url_file", Node::path)
-    } else {
-        r.require("url_file", Node::path, "the file that holds the URL")
-    };
-    let format = r.read("format", format).unwrap_or(WebhookFormat::Standard);
-    let secret_file = r.read("secret_file", Node::path);
-    Some(ReceiverKind::Webhook { url_file: url_file?, format, secret_file })
-}
-
-fn format(node: &Node) -> Read<WebhookFormat> {
-    let text = node.text()?;
-    if UNSUPPORTED_FORMATS.contains(&text) {
-        return Err(format!("format `{text}` is not supported by this version; use \"standard\""));
-    }
-    node.word(&[("standard", WebhookFormat::Standard)])
 }
 
 pub(super) fn name(node: &Node) -> Read<Arc<str>> {

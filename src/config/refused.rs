@@ -17,10 +17,6 @@ const UNSUPPORTED: [&str; 8] = [
 /// Rule kinds of the contract (PRODUCT §6) that this version lacks.
 pub(super) const UNSUPPORTED_KINDS: [&str; 1] = ["not_confirmed"];
 
-/// Webhook formats of the contract that this version lacks.
-pub(super) const UNSUPPORTED_FORMATS: [&str; 7] =
-    ["alertmanager", "discord", "ntfy", "pagerduty", "slack", "teams", "telegram"];
-
 /// Keys that would hold a secret, wherever they stand.
 const SECRETS: [&str; 5] = ["api_key", "password", "secret", "token", "url"];
 

@@ -231,12 +231,52 @@ pub enum ReceiverKind {
     Webhook {
         url_file: PathBuf,
         format: WebhookFormat,
-        secret_file: Option<PathBuf>,
     },
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What is posted, with the secret that the format needs or may have beside its address.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum WebhookFormat {
     /// Standard Webhooks.
-    Standard,
+    Standard {
+        secret_file: Option<PathBuf>,
+    },
+    Alertmanager {
+        token_file: Option<PathBuf>,
+    },
+    Slack,
+    Discord,
+    Teams,
+    Pagerduty {
+        routing_key_file: PathBuf,
+    },
+    Ntfy {
+        token_file: Option<PathBuf>,
+    },
+    Telegram {
+        chat: Chat,
+    },
+}
+
+impl WebhookFormat {
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Standard { .. } => "standard",
+            Self::Alertmanager { .. } => "alertmanager",
+            Self::Slack => "slack",
+            Self::Discord => "discord",
+            Self::Teams => "teams",
+            Self::Pagerduty { .. } => "pagerduty",
+            Self::Ntfy { .. } => "ntfy",
+            Self::Telegram { .. } => "telegram",
+        }
+    }
+}
+
+/// Where a Telegram bot writes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Chat {
+    Id(i64),
+    /// With its `@`.
+    Name(String),
 }

@@ -196,7 +196,7 @@ fn a_rules_own_receivers_come_before_its_severitys_and_those_before_everybodys()
     assert_eq!(rule(&s, "running-long").repeat_interval, Some(HOUR * 2));
     assert_eq!(s.smtp.unwrap().smarthost, HostPort { host: "::1".to_owned(), port: 25 });
     let url_file = "/url".into();
-    let webhook = ReceiverKind::Webhook { url_file, format: WebhookFormat::Standard, secret_file: None };
+    let webhook = ReceiverKind::Webhook { url_file, format: WebhookFormat::Standard { secret_file: None } };
     assert_eq!(s.receivers[1].kind, webhook);
 }
 

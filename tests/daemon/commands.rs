@@ -31,7 +31,7 @@ fn check_config_prints_schedule_calls_receivers_rules_and_activity_sources() {
         "every 30s",
         "calls per 15 min",
         "hook",
-        "webhook, Standard Webhooks",
+        "webhook, format standard",
         "low-balance",
         "any growth",
         "\nok\n",
