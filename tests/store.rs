@@ -465,7 +465,7 @@ fn stepping_again_tells_nobody_twice() {
 fn grouped(n: u32, group: &str, subjects: &[&str], receivers: &[&str]) -> Notice {
     let members = subjects.iter().map(|subject| notice(n * 100, subject, &[])).collect();
     let lanes = subjects.iter().map(|subject| key(subject).lane()).chain([Arc::from(group)]).collect();
-    Notice { together: Together { members, more: 0, lanes }, ..notice(n, "all", receivers) }
+    Notice { together: Together { members, lanes, ..Together::default() }, ..notice(n, "all", receivers) }
 }
 
 #[test]

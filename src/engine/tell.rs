@@ -1,6 +1,6 @@
 //! Makes notices of transitions: one alone, those of a group, or a digest of too many.
 //!
-//! It must never let money stand in a digest, nor let a digest grow with what it counts.
+//! It must never let money stand in a digest, nor let a digest grow with what it counts beyond a bound.
 
 use std::{
     cmp::Reverse,
@@ -16,12 +16,14 @@ use super::{
     words::{self, Telling},
 };
 use crate::model::{
-    AlertKey, Entry, EventId, GroupKey, Label, Notice, Rule, Severity, Subject, TeamId, Together, Transition,
-    humanize,
+    AlertKey, Entry, EventId, GroupKey, Label, Notice, Rule, Severity, Subject, TeamId, Time, Together,
+    Transition, humanize,
 };
 
 /// More alerts at once than this are a digest, and so many of them are told in full.
 const IN_FULL_MAX: usize = 20;
+/// So many of the rest are handed on by key alone if they are over.
+const ENDED_MAX: usize = 500;
 /// Lines of a digest's table.
 const COUNTS_MAX: usize = 40;
 
@@ -205,8 +207,11 @@ impl Teller<'_> {
         let kind = same(&|told| told.rule.kind.as_str().into()).unwrap_or_else(|| SEVERAL.into());
         let team = same(&|told| self.team(told).into()).filter(|team| !team.is_empty());
         let subject = team.map_or(Subject::Account, |id| Subject::Team { id: TeamId::new(id) });
-        let lanes =
-            groups.iter().map(|group| lane(group)).chain(members.iter().map(|member| member.key.lane()));
+        let rest = told.iter().skip(IN_FULL_MAX).filter(|told| is_over(told)).take(ENDED_MAX);
+        let ended: Vec<(AlertKey, Time)> =
+            rest.map(|told| (told.entry.key.clone(), told.entry.since)).collect();
+        let keys = members.iter().map(|member| &member.key).chain(ended.iter().map(|(key, _)| key));
+        let lanes = groups.iter().map(|group| lane(group)).chain(keys.map(AlertKey::lane));
         let severities = told.iter().map(|told| (!is_over(told), told.rule.severity));
         Notice {
             id: EventId::of_group(receiver, ids.iter()),
@@ -223,6 +228,7 @@ impl Teller<'_> {
             receivers: vec![receiver.clone()],
             together: Together {
                 lanes: lanes.collect(),
+                ended,
                 more: u32::try_from(told.len() - members.len()).unwrap_or(u32::MAX),
                 members,
             },

@@ -274,6 +274,10 @@ pub struct Together {
     pub members: Vec<Notice>,
     /// How many more it tells of without naming them.
     pub more: u32,
+    /// Of those the ones that are over, with when they began, as many as is reasonable: who keeps something open for each
+    /// alert must close it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ended: Vec<(AlertKey, Time)>,
     /// What it must not overtake at a receiver, nor be overtaken by; empty: earlier notices of its own alert.
     pub lanes: Vec<Arc<str>>,
 }

@@ -8,7 +8,7 @@ use std::{
 
 use spheron_watch::sim;
 
-use crate::lab::{Hook, Lab};
+use crate::lab::{Hook, Lab, URL_SECRET};
 
 fn out(output: &Output) -> String {
     String::from_utf8(output.stdout.clone()).unwrap()
@@ -95,6 +95,40 @@ fn test_notify_shows_what_each_receiver_answered() {
     assert_eq!(output.status.code(), Some(1));
     assert!(err(&output).contains("there are: hook, gone, log"), "{}", err(&output));
     assert!(!lab.database().exists(), "a test is no alert");
+}
+
+#[test]
+fn test_notify_speaks_each_format() {
+    let lab = Lab::quiet();
+    let hook = Hook::new();
+    let (url, key) = (lab.file("url", &hook.url()), lab.file("key", "R0UT1NGK3Y\n"));
+    let telegram = lab.file("telegram", &format!("{}/sendMessage", hook.url()));
+    let mut config = String::new();
+    for format in ["standard", "alertmanager", "slack", "discord", "teams", "pagerduty", "ntfy", "telegram"] {
+        let (url, more) = match format {
+            "telegram" => (&telegram, ", chat_id = \"@gpu\"".to_owned()),
+            "pagerduty" | "ntfy" => (&url, format!(", secret_file = {key:?}")),
+            _ => (&url, String::new()),
+        };
+        config += &format!(
+            "[[receiver]]\nname = {format:?}\nwebhook = {{ url_file = {url:?}, format = {format:?}{more} }}\n"
+        );
+    }
+    lab.file("config.toml", &config);
+    let output = lab.output(&["test-notify"]);
+    assert_eq!(output.status.code(), Some(0), "{}{}", out(&output), err(&output));
+    let shown = out(&output) + &err(&output) + &out(&lab.output(&["check-config"]));
+    for text in
+        ["Slack answered 200", "PagerDuty answered 200", "Telegram answered 200", "webhook, format ntfy"]
+    {
+        assert!(shown.contains(text), "{text}: {shown}");
+    }
+    assert!(!shown.contains("R0UT1NGK3Y") && !shown.contains(URL_SECRET), "{shown}");
+    let bodies: Vec<String> = hook.sent().iter().map(|sent| sent.body.to_string()).collect();
+    assert_eq!(bodies.len(), 9, "PagerDuty's incident is opened and closed");
+    for body in bodies.iter().filter(|body| !body.contains("resolve")) {
+        assert!(body.contains("test of spheron-watch"), "{body}");
+    }
 }
 
 #[test]

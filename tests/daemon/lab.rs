@@ -393,7 +393,9 @@ fn converse(
             break (head, bytes[end + 4..].to_vec());
         }
     };
-    let sent = Sent { id: header(&head, "webhook-id")?, body: serde_json::from_slice(&body).ok()?, head };
+    // Only Standard Webhooks have an id there.
+    let id = header(&head, "webhook-id").unwrap_or_default();
+    let sent = Sent { id, body: serde_json::from_slice(&body).ok()?, head };
     let (nth, again) = {
         let mut seen = seen.lock().unwrap();
         let again = seen.iter().filter(|earlier| earlier.id == sent.id).count();

@@ -279,6 +279,25 @@ fn fault_62_500_alerts_at_once_are_one_digest_per_receiver_and_balance_goes_by_i
 }
 
 #[test]
+fn fault_62_what_a_digest_counts_as_over_it_hands_on_by_key_to_be_closed() {
+    let mut rig = Rig::new(vec![running_long(Severity::Warning)]);
+    rig.list(T0, fleet(30, "running")).tell(T0);
+    let begun = rig.tell(seconds(30));
+    assert_eq!(begun[0].together.ended, []);
+    rig.list(seconds(60), fleet(30, "terminated")).tell(seconds(60));
+    let over = rig.tell(seconds(600));
+    let (named, ended) = (&over[0].together.members, &over[0].together.ended);
+    assert_eq!((named.len(), ended.len(), over[0].together.more), (20, 10, 10));
+    let all: std::collections::BTreeSet<_> = named
+        .iter()
+        .map(|m| (&m.key, m.since))
+        .chain(ended.iter().map(|(key, since)| (key, *since)))
+        .collect();
+    assert_eq!(all.len(), 30, "every one of them, with the beginning of its episode: {over:?}");
+    assert!(ended.iter().all(|(key, _)| over[0].lanes().contains(&key.lane())), "and none before it began");
+}
+
+#[test]
 fn fault_62_500_critical_alerts_at_once_are_a_digest_at_once() {
     let mut rig = Rig::new(vec![low_balance(), running_long(Severity::Critical), stopped()]);
     let mut items = fleet(500, "running");

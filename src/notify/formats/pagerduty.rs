@@ -14,7 +14,7 @@ use super::{
     pen::{Pen, RowLimits, Unit, plain},
     rfc3339,
 };
-use crate::model::{EventId, Notice, Severity, Transition};
+use crate::model::{AlertKey, EventId, Notice, Severity, Time, Transition};
 
 /// PagerDuty: 1,024 characters.
 const SUMMARY_MAX: usize = 1_000;
@@ -26,13 +26,16 @@ const DETAILS_ROOM: usize = 20_000;
 
 const PEN: Pen = Pen { unit: Unit::Utf16, escape: plain };
 
-/// Each is one request. A group is its alerts; what a digest only counts is one more, which a person closes.
+/// Each is one request. A group is its alerts. What a digest only counts: the ends close what they must, the rest is one
+/// more event, which a person closes.
 pub fn bodies(notice: &Notice, routing_key: &SecretString) -> Result<Vec<Vec<u8>>, serde_json::Error> {
     let key = routing_key.expose_secret().trim();
     let members = &notice.together.members;
     let alone = if members.is_empty() { std::slice::from_ref(notice) } else { members };
     let mut events: Vec<Event<'_>> = alone.iter().flat_map(|alert| of_one(alert, key)).collect();
-    let counted = notice.together.more;
+    events.extend(notice.together.ended.iter().map(|(alert, since)| resolve(key, dedup_key(alert, *since))));
+    let ended = u32::try_from(notice.together.ended.len()).unwrap_or(u32::MAX);
+    let counted = notice.together.more.saturating_sub(ended);
     if counted > 0 && notice.transition != Transition::Resolved {
         let title = format!("{counted} alerts that have no incident of their own, of: {}", notice.title);
         events.push(trigger(notice, &title, key, line(notice.id.as_str(), DEDUP_KEY_MAX)));
@@ -42,7 +45,7 @@ pub fn bodies(notice: &Notice, routing_key: &SecretString) -> Result<Vec<Vec<u8>
 
 /// The events of one alert. What neither lasts nor is serious, and a test, is closed at once.
 fn of_one<'a>(notice: &Notice, key: &'a str) -> Vec<Event<'a>> {
-    let dedup = dedup_key(notice);
+    let dedup = dedup_key(&notice.key, notice.since);
     match (notice.transition, notice.severity) {
         (Transition::Firing | Transition::Reminder, _)
         | (Transition::Event, Severity::Critical | Severity::Warning) => {
@@ -56,8 +59,8 @@ fn of_one<'a>(notice: &Notice, key: &'a str) -> Vec<Event<'a>> {
 }
 
 /// The same for every notice of an episode: the id that its first one has.
-fn dedup_key(notice: &Notice) -> String {
-    EventId::derive(&notice.key, notice.since, Transition::Firing, 0).as_str().to_owned()
+fn dedup_key(alert: &AlertKey, since: Time) -> String {
+    EventId::derive(alert, since, Transition::Firing, 0).as_str().to_owned()
 }
 
 fn resolve(key: &str, dedup_key: String) -> Event<'_> {

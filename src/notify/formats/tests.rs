@@ -71,7 +71,7 @@ fn group() -> Notice {
         reason: "They belong to one group and came close together, so they are told at once.".into(),
         advice: "Each alert below says what to do.".into(),
         details: Vec::new(),
-        together: Together { members, more: 0, lanes: Vec::new() },
+        together: Together { members, ..Together::default() },
         ..low_balance(Transition::Firing)
     }
 }
@@ -82,7 +82,7 @@ fn digest(member: &dyn Fn(usize) -> Notice) -> Notice {
     let details = (0..40).map(|n| (format!("running-long in team {n}").into(), "12".to_owned())).collect();
     Notice {
         title: "500 alerts at once: 500 firing".into(),
-        together: Together { members, more: 300, lanes: Vec::new() },
+        together: Together { members, more: 300, ..Together::default() },
         details,
         ..group()
     }
@@ -470,6 +470,15 @@ fn the_end_of_an_episode_closes_what_its_beginning_opened_at_pagerduty() {
     assert_eq!(actions(&low_balance(Transition::Test)), ["trigger", "resolve"]);
     assert_eq!(actions(&group()), ["trigger", "trigger", "resolve"], "of a group one each");
 
+    let ended = vec![(low_balance(Transition::Firing).key, SINCE)];
+    let digest_of_ends = Notice { together: Together { more: 4, ended, ..group().together }, ..group() };
+    let closed = one(&digest_of_ends);
+    assert!(
+        closed.contains(&("resolve".to_owned(), key.clone())),
+        "also what is over and not named: {closed:?}"
+    );
+    let opened = &values(&service, &digest_of_ends).pop().unwrap()["payload"]["summary"];
+    assert!(opened.as_str().unwrap().contains("3 alerts that have no incident"), "{opened}");
     let over = Notice { transition: Transition::Resolved, ..digest(&|_| low_balance(Transition::Resolved)) };
     assert!(actions(&over).iter().all(|action| action == "resolve"), "what ended opens nothing");
     for event in values(&service, &hostile()) {

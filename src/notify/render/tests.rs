@@ -190,7 +190,7 @@ fn group() -> Notice {
         advice: "Each alert below says what to do.".into(),
         details: Vec::new(),
         severity: Severity::Warning,
-        together: Together { members, more: 0, lanes: vec!["= team=\"tm_7Qx\"".into()] },
+        together: Together { members, lanes: vec!["= team=\"tm_7Qx\"".into()], ..Together::default() },
         ..low_balance(Transition::Firing)
     }
 }
