@@ -1,4 +1,5 @@
-//! What the README says, held to the program and the tree: examples parse, files and commands exist, figures are right.
+//! What the README and `docs/` say, held to the program and the tree: examples parse, files and commands exist, figures are
+//! right, bodies are those of the snapshots. `UPDATE_DOCS=1 cargo test --test docs` writes the bodies anew.
 //!
 //! It must never be satisfied by a README that says less: each check names what it must find.
 #![allow(
@@ -12,7 +13,7 @@
 use std::{collections::BTreeSet, fs, path::Path, process::Command};
 
 use spheron_watch::{
-    config::{self, Env, Settings},
+    config::{self, Env, ReceiverKind, Settings},
     model::RuleKind,
 };
 
@@ -153,5 +154,98 @@ fn the_metrics_that_are_named_are_served() {
     assert!(named.len() >= 4, "{named:?}");
     for name in named {
         assert!(source.contains(&format!("\"{name}\"")), "{name}");
+    }
+}
+
+// ---- docs/receivers.md --------------------------------------------------------------------------------------------
+
+const RECEIVERS: &str = "docs/receivers.md";
+
+fn receivers() -> String {
+    fs::read_to_string(root().join(RECEIVERS)).unwrap()
+}
+
+/// What a snapshot test of a room of `notify` wrote.
+fn snapshot(room: &str, name: &str) -> String {
+    let file = format!("src/notify/{room}/snapshots/spheron_watch__notify__{room}__tests__{name}.snap");
+    let text = fs::read_to_string(root().join(&file)).unwrap_or_else(|error| panic!("{file}: {error}"));
+    text.splitn(3, "---\n").nth(2).unwrap().trim_end().to_owned()
+}
+
+/// The page with every `<!-- body ROOM NAME -->` filled from its snapshot, and the names.
+fn filled(page: &str) -> (String, BTreeSet<String>) {
+    let mut parts = page.split("<!-- body ");
+    let (mut out, mut names) = (parts.next().unwrap().to_owned(), BTreeSet::new());
+    for part in parts {
+        let (head, rest) = part.split_once(" -->\n").unwrap();
+        let after = rest.split_once("<!-- /body -->").unwrap_or_else(|| panic!("{head} is not closed")).1;
+        let (room, name) = head.split_once(' ').unwrap();
+        let body = snapshot(room, name);
+        let language = if room == "formats" { "json" } else { "text" };
+        assert!(!body.contains("```"), "{name} would break out of its fence");
+        out.push_str(&format!("<!-- body {head} -->\n```{language}\n{body}\n```\n<!-- /body -->{after}"));
+        names.insert(name.to_owned());
+    }
+    (out, names)
+}
+
+#[test]
+fn each_body_of_the_receivers_page_is_what_the_program_makes() {
+    let page = receivers();
+    let (filled, names) = filled(&page);
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        fs::write(root().join(RECEIVERS), &filled).unwrap();
+    } else {
+        assert!(page == filled, "{RECEIVERS} is not current: run UPDATE_DOCS=1 cargo test --test docs");
+    }
+    for format in FORMATS {
+        assert!(names.contains(&format!("{format}_firing")), "the body of {format} is not shown");
+        assert!(page.contains(&format!("\n## `{format}`\n")), "{format} has no section");
+    }
+}
+
+const FORMATS: [&str; 8] =
+    ["standard", "alertmanager", "slack", "discord", "teams", "pagerduty", "ntfy", "telegram"];
+
+#[test]
+fn every_configuration_of_the_receivers_page_parses_and_no_format_is_missing() {
+    let page = receivers();
+    let examples = blocks(&page, "toml");
+    let together = parse(&examples.join("\n"));
+    assert_eq!(together.receivers.len(), FORMATS.len() + 1, "mail and each format");
+    let shown: Vec<&str> = together
+        .receivers
+        .iter()
+        .filter_map(|receiver| match &receiver.kind {
+            ReceiverKind::Webhook { format, .. } => Some(format.as_str()),
+            ReceiverKind::Email { .. } => None,
+        })
+        .collect();
+    assert_eq!(shown, FORMATS);
+    // What the program offers is what is shown.
+    let wrong = page_with_format("nonsense");
+    let errors = config::parse(Path::new("x"), &wrong, &Env::default()).unwrap_err().to_string();
+    assert!(errors.contains(&format!("must be one of {}", FORMATS.join(", "))), "{errors}");
+}
+
+fn page_with_format(format: &str) -> String {
+    format!("[[receiver]]\nname = \"x\"\nwebhook = {{ url_file = \"/x\", format = \"{format}\" }}\n")
+}
+
+#[test]
+fn the_receivers_page_says_what_each_format_needs_as_the_configuration_does() {
+    let page = receivers();
+    for row in table(&page, "| `format` | `secret_file` holds | also needs |") {
+        for format in row[0].split(", ").map(|name| name.trim_matches('`')) {
+            let with = |more: &str| {
+                let text = page_with_format(format).replace(" }", &format!("{more} }}"));
+                config::parse(Path::new("x"), &text, &Env { root: true, ..Env::default() }).is_ok()
+            };
+            let chat = if row[2].contains("chat_id") { ", chat_id = 1" } else { "" };
+            let secret = ", secret_file = \"/y\"";
+            assert_eq!(with(&format!("{chat}{secret}")), !row[1].contains("not allowed"), "{format}");
+            assert_eq!(with(chat), !row[1].contains("needed"), "{format}");
+            assert!(!with(", secret_file = \"/y\", chat_id = 1"), "{format}: nothing takes both");
+        }
     }
 }
