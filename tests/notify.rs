@@ -9,6 +9,10 @@
     reason = "a test may panic"
 )]
 
+#[path = "notify/alertmanager.rs"]
+mod alertmanager;
+#[path = "notify/dead_man.rs"]
+mod dead_man;
 #[path = "notify/email.rs"]
 mod email;
 #[path = "notify/formats.rs"]

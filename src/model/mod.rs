@@ -12,6 +12,7 @@ pub mod meter;
 pub mod money;
 pub mod observation;
 pub mod outbox;
+pub mod push;
 pub mod query;
 pub mod reasons;
 pub mod resource;
@@ -31,6 +32,7 @@ pub use meter::{Meter, NoMeter};
 pub use money::Usd;
 pub use observation::{Facts, Failure, FailureKind, Feed, Listing, Observation, Outcome, Scope, Unreadable};
 pub use outbox::{Delivery, OutboxRow, Receipt};
+pub use push::{Labels, Push};
 pub use query::{Placeholder, Query};
 pub use reasons::{Answer, Reasons};
 pub use resource::{

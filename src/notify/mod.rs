@@ -1,8 +1,12 @@
-//! Carries one notice to one receiver (log, webhook or email) and says what became of it.
+//! Carries one notice to one receiver (log, webhook or email) and says what became of it; alerts to an Alertmanager, and pings
+//! to a dead-man switch.
 //!
 //! It must never decide what to tell or when, nor let a URL, a password or a signing secret into any text.
 
+pub mod alertmanager;
+mod dead_man;
 mod email;
+mod exchange;
 pub mod formats;
 mod log;
 mod redact;
@@ -18,6 +22,8 @@ use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
 use secrecy::SecretString;
 
+pub use alertmanager::{Alertmanager, PushError};
+pub use dead_man::DeadMan;
 pub use formats::{Chat, Format};
 pub use retry::{Again, SPAN, next_attempt};
 
@@ -76,6 +82,10 @@ pub enum BuildError {
     Smtp { why: String },
     #[error("receiver {receiver}: the HTTP client could not be set up: {why}")]
     Client { receiver: Arc<str>, why: String },
+    #[error("[notify] alertmanager: {why}")]
+    Alertmanager { why: String },
+    #[error("[notify] heartbeat_url_file: the URL {why}")]
+    DeadMan { why: String },
 }
 
 /// One receiver, ready to deliver. It keeps connections between notices; deliveries to one receiver go one at a time.

@@ -152,7 +152,7 @@ fn silent(service: &Service, deadline: Duration) -> Delivery {
     }
 }
 
-async fn read_some(answer: &mut Response) -> Vec<u8> {
+pub(super) async fn read_some(answer: &mut Response) -> Vec<u8> {
     let mut body = Vec::new();
     while let Ok(Some(chunk)) = answer.chunk().await {
         let room = ANSWER_MAX_BYTES.saturating_sub(body.len());
@@ -164,7 +164,7 @@ async fn read_some(answer: &mut Response) -> Vec<u8> {
     body
 }
 
-fn client() -> Result<Client, String> {
+pub(super) fn client() -> Result<Client, String> {
     let roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
     let tls = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
@@ -186,7 +186,7 @@ fn client() -> Result<Client, String> {
 }
 
 /// https, or plain http to an address that does not leave the house.
-fn check_url(text: &str) -> Result<Url, &'static str> {
+pub(super) fn check_url(text: &str) -> Result<Url, &'static str> {
     let url =
         Url::parse(text).map_err(|_| "is not a URL: url_file must hold one address and nothing else")?;
     match url.scheme() {
