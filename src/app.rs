@@ -17,7 +17,7 @@ use crate::{
     activity::{Prober, ProberOptions, Source},
     clock::Clock,
     config::{self, Env, Settings},
-    drive::{Activity, Cadence, Control, Deliver, Heart, Live, LiveError, Questions, Reload, live},
+    drive::{Activity, Cadence, Control, Deliver, Heart, Live, LiveError, Outward, Questions, Reload, live},
     engine::{Engine, Money},
     model::{Glob, Grouping, Rule, View},
     serve::{self, SelfMetrics, ServeError, ServeOptions, SocketError, api::Orders},
@@ -30,7 +30,7 @@ mod parts;
 mod servers;
 mod supervisor;
 
-pub use parts::{activity_sources, cadence, find_key, prober_options, receivers, transport_options};
+pub use parts::{activity_sources, cadence, find_key, outward, prober_options, receivers, transport_options};
 pub use supervisor::{Supervisor, status_line};
 
 use servers::{Servers, Switchboard};
@@ -48,6 +48,7 @@ pub struct Wiring {
     pub grouping: Grouping,
     pub cadence: Cadence,
     pub receivers: Vec<Arc<dyn Deliver>>,
+    pub outward: Outward,
     pub sources: Vec<Source>,
     pub prober: ProberOptions,
     /// `None` serves no TCP.
@@ -108,6 +109,7 @@ pub async fn daemon(config: Option<&Path>, env: &Env) -> Result<(), AppError> {
     let settings = load(config, env)?;
     let api_key = find_key(&settings, env)?;
     let receivers = receivers(&settings, env, &clock)?;
+    let outward = outward(&settings, env)?;
     let sources = activity_sources(&settings, env)?;
     serve::check_hosts(&settings.serve.hosts).map_err(|error| AppError::Config(error.to_string()))?;
     make_state_folder(&settings.store.path, env)?;
@@ -149,6 +151,7 @@ pub async fn daemon(config: Option<&Path>, env: &Env) -> Result<(), AppError> {
         watched: settings.account.teams,
         grouping: settings.grouping,
         receivers,
+        outward,
         sources,
         prober: prober_options(&settings.store.path),
         listener,
@@ -179,6 +182,7 @@ fn load(config: Option<&Path>, env: &Env) -> Result<Settings, AppError> {
 fn reload(config: Option<&Path>, env: &Env, clock: &Clock, started: &Settings) -> Result<Reload, String> {
     let settings = load(config, env).map_err(|error| error.to_string())?;
     let receivers = receivers(&settings, env, clock).map_err(|error| error.to_string())?;
+    let outward = outward(&settings, env).map_err(|error| error.to_string())?;
     let sources = activity_sources(&settings, env).map_err(|error| error.to_string())?;
     let waiting = settings.needs_restart_after(started);
     if !waiting.is_empty() {
@@ -187,6 +191,7 @@ fn reload(config: Option<&Path>, env: &Env, clock: &Clock, started: &Settings) -
     Ok(Reload {
         cadence: cadence(&settings),
         receivers,
+        outward,
         sources,
         rules: settings.rules,
         watched: settings.account.teams,
@@ -260,6 +265,7 @@ pub async fn run(wiring: Wiring, stop: CancellationToken) -> Result<(), AppError
         snapshot: recovered.snapshot,
         activity,
         receivers: wiring.receivers,
+        outward: wiring.outward,
         cadence: wiring.cadence,
         clock,
         meter: metrics,

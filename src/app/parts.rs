@@ -14,9 +14,9 @@ use crate::{
     activity::{self, ProberOptions, Reach, Source},
     clock::Clock,
     config::{self, ActivityKind, Env, ReceiverKind, Settings, WebhookFormat},
-    drive::{Cadence, Deliver, LOG},
+    drive::{Cadence, Deliver, LOG, Member, Outward},
     model::ActivitySource,
-    notify::{self, Chat, Format, ReceiverSpec, SmtpSpec, SmtpTls},
+    notify::{self, Alertmanager, Chat, DeadMan, Format, ReceiverSpec, SmtpSpec, SmtpTls},
     spheron::{HttpOptions, key},
 };
 
@@ -90,6 +90,19 @@ pub fn receivers(settings: &Settings, env: &Env, clock: &Clock) -> Result<Vec<Ar
     let log = ReceiverSpec { name: LOG.into(), kind: notify::ReceiverKind::Log };
     receivers.push(Arc::new(notify::Receiver::build(log, clock.clone())?));
     Ok(receivers)
+}
+
+/// Who hears of us beside the receivers.
+pub fn outward(settings: &Settings, env: &Env) -> Result<Outward, AppError> {
+    let member = |base: &String| Ok::<_, AppError>(Arc::new(Member::new(Alertmanager::new(base)?)));
+    let dead_man = |path: &PathBuf| {
+        let url = key::read_secret(path, credentials(env))?;
+        Ok::<_, AppError>(Arc::new(DeadMan::new(&url)?))
+    };
+    Ok(Outward {
+        alertmanagers: settings.alertmanagers.iter().map(member).collect::<Result<_, _>>()?,
+        dead_man: settings.heartbeat_url_file.as_ref().map(dead_man).transpose()?,
+    })
 }
 
 /// Host keys of instances are state: they lie beside the database.

@@ -4,19 +4,22 @@
 
 use std::{path::Path, process::ExitCode, sync::Arc};
 
+use tokio::runtime::Runtime;
+
 use super::output;
 use crate::{
     app,
     clock::Clock,
     config::{self, ActivityKind, Env, ReceiverKind, Settings},
     model::{NoMeter, humanize},
+    notify::Alertmanager,
     serve,
     spheron::{Client, HttpTransport},
 };
 
 #[derive(Debug, clap::Args)]
 pub struct CheckArgs {
-    /// Also try the key, and send a marked test to every receiver
+    /// Also try the key and every Alertmanager, and send a marked test to every receiver
     #[arg(long)]
     online: bool,
 }
@@ -52,9 +55,10 @@ fn secrets(settings: &Settings, env: &Env) -> Vec<String> {
     });
     let key = api.err();
     let receivers = app::receivers(settings, env, &Clock::system()).err().map(|error| error.to_string());
+    let outward = app::outward(settings, env).err().map(|error| error.to_string());
     let activity = app::activity_sources(settings, env).err().map(|error| error.to_string());
     let hosts = serve::check_hosts(&settings.serve.hosts).err().map(|error| error.to_string());
-    key.into_iter().chain(receivers).chain(activity).chain(hosts).collect()
+    key.into_iter().chain(receivers).chain(outward).chain(activity).chain(hosts).collect()
 }
 
 fn describe(settings: &Settings, teams: u32) -> String {
@@ -102,10 +106,23 @@ fn describe(settings: &Settings, teams: u32) -> String {
         }),
     );
     format!(
-        "\n{schedule}\n{total:.1} calls per 15 min for one team; allowed: {budget}; {fits}\n\n{receivers}{}\n\n{rules}\n\n{activity}",
+        "\n{schedule}\n{total:.1} calls per 15 min for one team; allowed: {budget}; {fits}\n\n{receivers}{}\n{outward}\n\n{rules}\n\n{activity}",
         if settings.receivers.is_empty() { "\nnone: alerts go to the log" } else { "" },
+        outward = outward(settings),
         activity = activity(settings),
     )
+}
+
+/// Nothing secret: members' addresses hold none, and of the switch's only the file is named.
+fn outward(settings: &Settings) -> String {
+    let alertmanagers = match settings.alertmanagers.as_slice() {
+        [] => "none".to_owned(),
+        members => format!("every alert to each of {}", members.join(", ")),
+    };
+    let dead_man = settings.heartbeat_url_file.as_ref().map_or("none".to_owned(), |path| {
+        format!("a ping each minute, while all works, to what {} holds", path.display())
+    });
+    format!("Alertmanager: {alertmanagers}\ndead-man switch: {dead_man}")
 }
 
 fn activity(settings: &Settings) -> String {
@@ -167,5 +184,29 @@ fn online(settings: &Settings, env: &Env) -> ExitCode {
         }
     };
     let delivered = super::test_notify::send(settings, env, None, &runtime);
-    if key_works && delivered { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    let heard = members_answer(settings, &runtime);
+    if key_works && delivered && heard { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Each Alertmanager is sent no alert at all, which it takes where it would take some. The dead-man switch is left alone: a
+/// ping from here would say that the daemon lives.
+fn members_answer(settings: &Settings, runtime: &Runtime) -> bool {
+    let _inside = runtime.enter();
+    let mut all = true;
+    for base in &settings.alertmanagers {
+        let member = Alertmanager::new(base).map_err(|error| error.to_string());
+        let answer = member.and_then(|member| {
+            runtime.block_on(member.push(&[])).map_err(|error| format!("does not take alerts: {error}"))
+        });
+        match answer {
+            Ok(()) => {
+                output::data(&format!("Alertmanager {base}: takes alerts"));
+            }
+            Err(why) => {
+                output::message(&format!("Alertmanager {base}: {why}"));
+                all = false;
+            }
+        }
+    }
+    all
 }

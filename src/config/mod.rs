@@ -8,6 +8,7 @@ mod env;
 mod error;
 mod node;
 mod notify;
+mod outward;
 mod reader;
 mod refused;
 mod rules;
@@ -148,6 +149,8 @@ fn read_tree(mut root: Table, env: &Env, sink: &mut Sink) -> Option<Settings> {
         rules,
         activity,
         grouping: notify.grouping,
+        alertmanagers: notify.outward.alertmanagers,
+        heartbeat_url_file: notify.outward.heartbeat_url_file,
     })
 }
 

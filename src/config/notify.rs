@@ -7,6 +7,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use super::{
     error::Origin,
     node::{Node, Read, Value, did_you_mean},
+    outward::{Outward, outward},
     reader::{Located, Reader},
     sections::{mailbox, values},
     settings::{Receiver, ReceiverKind},
@@ -33,6 +34,7 @@ pub(super) struct Notify {
     by_severity: BTreeMap<Severity, Vec<Route>>,
     repeat: BTreeMap<Severity, Option<Duration>>,
     pub(super) grouping: Grouping,
+    pub(super) outward: Outward,
 }
 
 impl Notify {
@@ -115,6 +117,7 @@ pub(super) fn notify(r: &mut Reader<'_>, known: &Known) -> Notify {
         by_severity: by_severity.unwrap_or_default(),
         repeat: repeat(r),
         grouping: grouping(r),
+        outward: outward(r),
     }
 }
 

@@ -3,22 +3,14 @@
 //! It must never let a key of either list pass in silence: a policy that is ignored, or a key that is logged, costs money.
 
 /// Keys of the contract (PRODUCT §4) that this version lacks.
-const UNSUPPORTED: [&str; 8] = [
-    "notify.alertmanager",
-    "notify.heartbeat_url_file",
-    "policy",
-    "safety",
-    "serve.external_url",
-    "serve.token_file",
-    "store.ballast",
-    "store.keep_raw",
-];
+const UNSUPPORTED: [&str; 6] =
+    ["policy", "safety", "serve.external_url", "serve.token_file", "store.ballast", "store.keep_raw"];
 
 /// Rule kinds of the contract (PRODUCT §6) that this version lacks.
 pub(super) const UNSUPPORTED_KINDS: [&str; 1] = ["not_confirmed"];
 
 /// Keys that would hold a secret, wherever they stand.
-const SECRETS: [&str; 5] = ["api_key", "password", "secret", "token", "url"];
+const SECRETS: [&str; 6] = ["api_key", "heartbeat_url", "password", "secret", "token", "url"];
 
 /// Why a key that no section asked for is refused by name, if it is. `siblings` are the keys known beside it.
 pub(super) fn refusal(path: &str, siblings: &[&str]) -> Option<String> {

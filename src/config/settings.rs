@@ -32,6 +32,10 @@ pub struct Settings {
     pub rules: Vec<Rule>,
     pub activity: Vec<Activity>,
     pub grouping: Grouping,
+    /// Addresses of members, without a slash at the end; each hears of every alert.
+    pub alertmanagers: Vec<String>,
+    /// The file that holds the address of a dead-man switch.
+    pub heartbeat_url_file: Option<PathBuf>,
 }
 
 impl Settings {

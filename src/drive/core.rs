@@ -36,15 +36,8 @@ impl Core {
     pub fn new(mut snapshot: Snapshot, engine: Engine) -> Self {
         engine::forget_unwatched(&mut snapshot, engine.watched());
         let recorded = Arc::new(snapshot.clone());
-        Self {
-            snapshot,
-            recorded,
-            rules: Arc::new(engine.rules().to_vec()),
-            engine,
-            sources: Vec::new(),
-            polls: Vec::new(),
-            wake: None,
-        }
+        let rules = Arc::new(engine.rules().to_vec());
+        Self { snapshot, recorded, engine, rules, sources: Vec::new(), polls: Vec::new(), wake: None }
     }
 
     pub fn snapshot(&self) -> &Snapshot {
@@ -206,11 +199,14 @@ impl Core {
             rules: self.rules.clone(),
             firing: self.engine.firing(),
             latent: self.engine.latent(),
+            events: self.engine.events(now),
             forecasts: self.engine.forecasts().clone(),
             budgets: self.engine.budgets(&self.snapshot),
             generation: last.generation.saturating_add(1),
             config_reload_ok: self.snapshot.config_error.is_none(),
+            receivers: last.receivers.clone(),
             outbox: last.outbox.clone(),
+            outbox_at: last.outbox_at,
             database_bytes: last.database_bytes,
         }
     }

@@ -19,6 +19,7 @@ use super::{
     activity::{Activity, Batch, watched},
     core::Core,
     outbox::{Deliver, Pumps, Removed},
+    outward::{Outward, Teller},
     poller::{Cadence, Polled, Pollers},
     questions::Questions,
 };
@@ -57,6 +58,7 @@ pub struct Reload {
     pub cadence: Cadence,
     pub receivers: Vec<Arc<dyn Deliver>>,
     pub sources: Vec<Source>,
+    pub outward: Outward,
 }
 
 pub enum Control {
@@ -88,6 +90,7 @@ pub struct Live<T: Transport> {
     pub engine: Engine,
     pub activity: Activity,
     pub receivers: Vec<Arc<dyn Deliver>>,
+    pub outward: Outward,
     pub cadence: Cadence,
     pub clock: Clock,
     pub meter: Arc<dyn Meter>,
@@ -125,6 +128,14 @@ pub async fn run<T: Transport + 'static>(live: Live<T>, stop: CancellationToken)
         asker.run(asker_stop).await;
         Ok(())
     });
+    let (outward, current) = watch::channel(Arc::new(live.outward));
+    Teller {
+        views: live.views.subscribe(),
+        outward: current,
+        clock: live.clock.clone(),
+        meter: live.meter.clone(),
+    }
+    .start(&mut tasks, &stop);
     let mut running = Running {
         core: Core::new(live.snapshot, live.engine),
         jumps: JumpDetector::new(sample(&live.clock), live.clock.speed()),
@@ -135,6 +146,7 @@ pub async fn run<T: Transport + 'static>(live: Live<T>, stop: CancellationToken)
         heart: live.heart,
         cadence,
         sources,
+        outward,
         nudge,
         bell: Arc::new(Notify::new()),
         pumps_stop: stop.child_token(),
@@ -164,6 +176,7 @@ struct Running {
     heart: Arc<dyn Heart>,
     cadence: watch::Sender<Arc<Cadence>>,
     sources: watch::Sender<Arc<Vec<Source>>>,
+    outward: watch::Sender<Arc<Outward>>,
     nudge: Arc<Notify>,
     bell: Arc<Notify>,
     pumps_stop: CancellationToken,
@@ -290,10 +303,12 @@ impl Running {
 
     async fn publish(&mut self) {
         let mut view = self.core.view(self.clock.now(), &self.views.borrow());
+        view.receivers = self.names.clone();
         match self.store.outbox().await {
             Ok(outbox) => {
                 self.adopt_orphans(&outbox);
                 view.outbox = outbox;
+                view.outbox_at = view.at;
             }
             Err(error) => tracing::warn!(%error, "the outbox could not be counted; the last counts stay"),
         }
@@ -306,7 +321,7 @@ impl Running {
     fn obey(&mut self, order: Control, stop: &CancellationToken) {
         match order {
             Control::Reload(reload) => {
-                let Reload { rules, watched, grouping, cadence, receivers, sources } = *reload;
+                let Reload { rules, watched, grouping, cadence, receivers, sources, outward } = *reload;
                 self.core.regroup(grouping);
                 self.core.reconfigure(rules, watched, cadence.zone.clone());
                 // What is late by the new schedule was not late by the old one.
@@ -315,6 +330,7 @@ impl Running {
                 self.expect_feeds();
                 self.sources.send_replace(Arc::new(sources));
                 self.attend();
+                self.outward.send_replace(Arc::new(outward));
                 self.pumps_stop.cancel();
                 self.pumps_stop = stop.child_token();
                 self.start_pumps(receivers);

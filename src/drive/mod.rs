@@ -4,12 +4,15 @@
 //! engine and the effects.
 
 mod activity;
+mod alertmanager;
 mod circuit;
 pub mod core;
+pub mod dead_man;
 pub mod heartbeats;
 pub mod live;
 pub mod observe;
 pub mod outbox;
+pub mod outward;
 pub mod poller;
 pub mod questions;
 pub mod round;
@@ -17,10 +20,12 @@ pub mod simulate;
 
 pub use self::{
     activity::Activity,
+    alertmanager::Member,
     core::Core,
     heartbeats::Heartbeats,
     live::{Control, Heart, Live, LiveError, Reload},
     outbox::{Deliver, LOG},
+    outward::Outward,
     poller::Cadence,
     questions::{Asker, Questions},
 };

@@ -11,6 +11,7 @@ mod label;
 mod money;
 mod observe;
 mod rules;
+pub mod standing;
 mod tell;
 mod words;
 
@@ -130,6 +131,23 @@ impl Engine {
     /// Where every budget stands.
     pub fn budgets(&self, snapshot: &Snapshot) -> Vec<BudgetView> {
         self.rules.iter().flat_map(|rule| rules::budgets(rule, snapshot, &self.forecasts)).collect()
+    }
+
+    /// Every event that was told, or silenced, so lately that others still show it.
+    pub fn events(&self, now: Time) -> BTreeMap<AlertKey, (Time, Severity)> {
+        let mut events = BTreeMap::new();
+        for rule in &self.rules {
+            for (subject, state) in self.state.get(&rule.name).into_iter().flatten() {
+                if let AlertState::Told { at } = state
+                    && now.since(*at) < standing::EVENT_STANDS
+                    && *at <= now
+                {
+                    let key = AlertKey { rule: rule.name.clone(), subject: subject.clone() };
+                    events.insert(key, (*at, rule.severity));
+                }
+            }
+        }
+        events
     }
 
     /// Decides what to tell now. Stepping again on the same snapshot and time decides nothing new.

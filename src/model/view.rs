@@ -16,9 +16,15 @@ pub struct View {
     pub firing: BTreeMap<AlertKey, (AlertState, Severity)>,
     /// Those that may fire soon, or did lately.
     pub latent: BTreeMap<AlertKey, (AlertState, Severity)>,
+    /// Events of the last minutes: when each was told, and its severity.
+    pub events: BTreeMap<AlertKey, (Time, Severity)>,
     pub forecasts: BTreeMap<TeamId, Forecast>,
     pub budgets: Vec<BudgetView>,
+    /// Every configured receiver, in order, and the log.
+    pub receivers: Arc<Vec<Arc<str>>>,
     pub outbox: BTreeMap<Arc<str>, OutboxDepth>,
+    /// When the outbox was last counted.
+    pub outbox_at: Time,
     /// Counts up with every new view, so that a rendering can be cached.
     pub generation: u64,
     pub database_bytes: u64,

@@ -76,6 +76,7 @@ impl Daemon {
             rules: settings.rules,
             watched: settings.account.teams,
             grouping: settings.grouping,
+            outward: Default::default(),
             sources,
             prober: app::prober_options(&settings.store.path),
             listener: Some(listener),

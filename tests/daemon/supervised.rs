@@ -174,6 +174,7 @@ fn fault_83_a_task_that_panics_ends_the_whole_daemon_with_an_error() {
             watched: settings.account.teams,
             // The default rules tell the log, and this one has its name.
             receivers: vec![std::sync::Arc::new(Planted(spheron_watch::drive::LOG.into()))],
+            outward: Default::default(),
             sources: Vec::new(),
             prober: app::prober_options(&settings.store.path),
             listener: None,

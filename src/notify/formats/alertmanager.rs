@@ -72,6 +72,10 @@ fn identity(notice: &Notice) -> Labels<'_> {
         Subject::Team { id } => ("team_id", id.as_str()),
         Subject::Deployment { id, .. } => ("deployment_id", id.as_str()),
         Subject::Volume { id } => ("volume_id", id.as_str()),
+        Subject::Occasion { team, .. } => {
+            labels.insert("occasion".to_owned(), notice.id.as_str());
+            ("team_id", team.as_str())
+        }
     };
     labels.insert(name.to_owned(), clip(id, LABEL_MAX));
     labels
