@@ -57,6 +57,7 @@ fn notice(team: &str, transition: Transition, at: Time, receivers: &[&str]) -> N
         since: Time::from_secs(1),
         at,
         receivers: receivers.iter().map(|&name| name.into()).collect(),
+        bars: Vec::new(),
         together: Default::default(),
     }
 }

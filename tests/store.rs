@@ -24,7 +24,7 @@ use sha2::{Digest, Sha256};
 use spheron_watch::{
     clock::Clock,
     model::{
-        Account, AlertKey, AlertState, Books, Change, Deployment, DeploymentId, Entry, EventId, FailureKind,
+        Account, AlertKey, AlertState, Bar, Books, Change, Deployment, DeploymentId, Entry, EventId, FailureKind,
         Feed, Group, GroupKey, InstanceType, Notice, Offer, OutboxDepth, Outcome, PollRow, Presence, Receipt,
         Severity, Silence, Snapshot, Status, StepRecord, Subject, TeamId, Time, Together, Tracked,
         TrackedTeam, TrackedVolume, Transition, Trouble, Usd, Volume, VolumeId, VolumeStatus,
@@ -100,6 +100,7 @@ fn notice(n: u32, subject: &str, receivers: &[&str]) -> Notice {
         reason: "because".into(),
         advice: "top up".into(),
         details: vec![("team".into(), "research\0\u{202e}".into())],
+        bars: vec![Bar { label: "balance".into(), permille: n, text: format!("{n} of 1000") }],
         since: secs(1),
         at: secs(2),
         receivers: receivers.iter().map(|name| Arc::from(*name)).collect(),

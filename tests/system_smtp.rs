@@ -55,6 +55,7 @@ fn notice() -> Notice {
         since: Time::from_secs(1_795_516_200),
         at: Time::from_secs(1_795_516_260),
         receivers: vec!["ops".into()],
+        bars: Vec::new(),
         together: Default::default(),
     }
 }

@@ -80,6 +80,7 @@ pub fn send(settings: &Settings, env: &Env, only: Option<&str>, runtime: &Runtim
 fn test_notice(receiver: &Arc<str>, now: Time) -> Notice {
     let key = AlertKey { rule: "test".into(), subject: Subject::Account };
     Notice {
+        bars: Vec::new(),
         together: Default::default(),
         id: EventId::derive(&key, now, Transition::Test, 0),
         key,

@@ -258,6 +258,9 @@ pub struct Notice {
     pub advice: String,
     /// Name → value pairs shown as a table, in order: team, deployment, rate, cost, …
     pub details: Vec<(Arc<str>, String)>,
+    /// Figures that have a limit, to be drawn.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub bars: Vec<Bar>,
     /// When the episode began.
     pub since: Time,
     /// When this notice was decided.
@@ -265,6 +268,16 @@ pub struct Notice {
     pub receivers: Vec<Arc<str>>,
     #[serde(default)]
     pub together: Together,
+}
+
+/// How far a figure is towards its limit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bar {
+    pub label: Arc<str>,
+    /// In thousandths of the limit; beyond 1,000 the bar is full.
+    pub permille: u32,
+    /// The figure in words, complete without the bar: `$8.20 of $10.00`.
+    pub text: String,
 }
 
 /// What a notice has to do with other alerts. Empty for one that is told by itself and at once.

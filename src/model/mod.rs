@@ -23,7 +23,7 @@ pub mod time;
 pub mod view;
 
 pub use activity::{Activity, ActivitySample, ActivitySource, Reading, SourceActivity, Unit};
-pub use alert::{AlertKey, AlertState, EventId, Mark, Notice, Severity, Subject, Together, Transition};
+pub use alert::{AlertKey, AlertState, Bar, EventId, Mark, Notice, Severity, Subject, Together, Transition};
 pub use decision::{Decisions, Held, HeldReason, PollRow, StepRecord, Wake};
 pub use forecast::{Finding, Forecast, Spend};
 pub use group::{Entry, Group, GroupKey, Grouping, Label};

@@ -229,6 +229,7 @@ mod tests {
             since: Time::EPOCH,
             at: Time::EPOCH,
             receivers: vec!["log".into()],
+            bars: Vec::new(),
             together: Default::default(),
         }
     }

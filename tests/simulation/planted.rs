@@ -81,6 +81,7 @@ fn forged(kind: &str, subject: Subject, transition: Transition, at: Time) -> Not
         since: at,
         at,
         receivers: vec![Arc::from("ops"), Arc::from("hook")],
+        bars: Vec::new(),
         together: Default::default(),
     }
 }

@@ -3,11 +3,14 @@
 //! It must never leave a reader without a next step, and never says more than the snapshot knows.
 
 mod account;
+mod bars;
 mod deployment;
 mod market;
 mod money;
 mod team;
 mod volume;
+
+pub use bars::bars;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 

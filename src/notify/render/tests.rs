@@ -25,6 +25,7 @@ fn low_balance(transition: Transition) -> Notice {
             Transition::Reminder | Transition::Resolved | Transition::Event | Transition::Test => 14_400,
         })),
         receivers: vec!["ops".into()],
+        bars: Vec::new(),
         together: Default::default(),
     }
 }
