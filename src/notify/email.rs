@@ -35,6 +35,7 @@ pub(super) struct Email {
     smtp: Smtp,
     from: Mailbox,
     to: Vec<Mailbox>,
+    templates: render::Templates,
     memory: Mutex<Memory>,
 }
 
@@ -71,12 +72,13 @@ impl Email {
                 why: "`to` names nobody".to_owned(),
             });
         }
-        Ok(Self { smtp: Smtp::new(spec)?, from, to, memory: Mutex::default() })
+        let templates = render::Templates::new();
+        Ok(Self { smtp: Smtp::new(spec)?, from, to, templates, memory: Mutex::default() })
     }
 
     /// Goes through the recipients that are not settled yet; stops when the server itself fails.
     pub(super) async fn deliver(&self, notice: &Notice, deadline: Duration) -> Delivery {
-        let mail = match compose(notice, &self.from, &self.to) {
+        let mail = match compose(notice, &self.templates, &self.from, &self.to) {
             Ok(mail) => mail,
             Err(error) => {
                 let why = format!("the mail could not be written: {error}; please report this");
@@ -184,9 +186,14 @@ fn mailbox(text: &str) -> Result<Mailbox, String> {
 }
 
 /// The same bytes at each attempt: ids, date and MIME boundary come from the notice.
-fn compose(notice: &Notice, from: &Mailbox, to: &[Mailbox]) -> Result<Vec<u8>, lettre::error::Error> {
+fn compose(
+    notice: &Notice,
+    templates: &render::Templates,
+    from: &Mailbox,
+    to: &[Mailbox],
+) -> Result<Vec<u8>, lettre::error::Error> {
     let domain = from.email.domain();
-    let (text, html) = (render::text(notice), render::html(notice));
+    let body = body(notice, templates);
     let thread =
         hash(&[&notice.key.rule, &notice.key.subject.to_string(), &notice.since.millis().to_string()]);
     let seconds = u64::try_from(notice.at.secs()).unwrap_or(0).min(DATE_MAX_SECS);
@@ -195,23 +202,33 @@ fn compose(notice: &Notice, from: &Mailbox, to: &[Mailbox]) -> Result<Vec<u8>, l
     for mailbox in to {
         builder = builder.to(mailbox.clone());
     }
-    let parts = MultiPart::alternative()
-        .boundary(format!("=_{}", hash(&[&text, &html])))
-        .singlepart(SinglePart::plain(text))
-        .singlepart(SinglePart::html(html));
+    // A root that is never sent: it gathers an alert, its reminders and its end in one thread.
+    let thread = format!("<{thread}@{domain}>");
     let message = builder
         .subject(render::subject(notice))
         .date(date)
         .message_id(Some(format!("<{}@{domain}>", message_id(&notice.id))))
-        // A root that is never sent: it gathers an alert, its reminders and its end in one thread.
-        .references(format!("<{thread}@{domain}>"))
+        .in_reply_to(thread.clone())
+        .references(thread)
         .raw_header(header(HeaderName::new_from_ascii_str("Auto-Submitted"), "auto-generated".to_owned()))
         .raw_header(header(
             HeaderName::new_from_ascii_str("List-Id"),
             format!("spheron-watch alerts <spheron-watch.{domain}>"),
         ))
-        .multipart(parts)?;
+        .multipart(body)?;
     Ok(message.formatted())
+}
+
+/// The text part says all; the HTML part is left out when it cannot be written.
+fn body(notice: &Notice, templates: &render::Templates) -> MultiPart {
+    let text = render::text(notice);
+    let html = templates.html(notice).unwrap_or_else(|error| {
+        tracing::error!(id = %notice.id, %error, "the HTML part of a mail cannot be written, so it goes out as text alone; please report this");
+        String::new()
+    });
+    let parts = MultiPart::alternative().boundary(format!("=_{}", hash(&[&text, &html])));
+    let parts = parts.singlepart(SinglePart::plain(text));
+    if html.is_empty() { parts } else { parts.singlepart(SinglePart::html(html)) }
 }
 
 fn header(name: HeaderName, value: String) -> HeaderValue {
@@ -237,6 +254,47 @@ fn hash(parts: &[&str]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::{AlertKey, Severity, Subject, Time, Transition};
+
+    fn notice(transition: Transition) -> Notice {
+        Notice {
+            id: EventId::from_text("evt_1"),
+            key: AlertKey { rule: "blind".into(), subject: Subject::Account },
+            kind: "blind".into(),
+            transition,
+            severity: Severity::Critical,
+            title: "blind: no fresh data".into(),
+            reason: "The last complete poll was 10m ago.".into(),
+            advice: "Look yourself.".into(),
+            details: vec![("last balance".into(), "10m ago".into())],
+            bars: Vec::new(),
+            since: Time::from_secs(1),
+            at: Time::from_secs(2),
+            receivers: Vec::new(),
+            together: Default::default(),
+        }
+    }
+
+    #[test]
+    fn a_template_that_fails_leaves_a_mail_whose_text_says_all() {
+        let from = mailbox("watch@example.org").unwrap();
+        let mail = |transition, templates: &render::Templates| {
+            let mail = compose(&notice(transition), templates, &from, std::slice::from_ref(&from)).unwrap();
+            String::from_utf8(mail).unwrap()
+        };
+        let whole = mail(Transition::Firing, &render::Templates::new());
+        assert!(whole.contains("text/html") && whole.contains("</html>"), "{whole}");
+        // An undefined name, one that cannot be parsed, one that is not there.
+        for transition in [Transition::Firing, Transition::Event, Transition::Test] {
+            let mail = mail(transition, &render::Templates::broken());
+            assert!(!mail.contains("text/html") && !mail.contains("<p>"), "{mail}");
+            for part in
+                ["blind: no fresh data", "10m ago", "Look yourself.", "multipart/alternative", "--\r\n"]
+            {
+                assert!(mail.contains(part), "{part} in {mail}");
+            }
+        }
+    }
 
     #[test]
     fn what_is_remembered_is_bounded_and_the_oldest_is_forgotten() {

@@ -3,17 +3,20 @@
 //! It must never show a text that did not go through `sanitize`: names in it are chosen by others.
 
 mod html;
+mod silence;
 mod terminal;
 #[cfg(test)]
 mod tests;
 
 use std::sync::Arc;
 
-pub use html::html;
+pub use html::Templates;
 pub use terminal::terminal;
 
+use serde::Serialize;
+
 use super::sanitize::line;
-use crate::model::{Notice, Severity, Subject, Time, Together, Transition, humanize};
+use crate::model::{Bar, Notice, Severity, Subject, Time, Together, Transition, humanize};
 
 const TITLE_MAX: usize = 200;
 const PARAGRAPH_MAX: usize = 2_000;
@@ -23,6 +26,10 @@ const MEMBER_PARAGRAPH_MAX: usize = 600;
 const NAME_MAX: usize = 40;
 const VALUE_MAX: usize = 300;
 const ROWS_MAX: usize = 40;
+const BARS_MAX: usize = 8;
+const PREVIEW_MAX: usize = 140;
+/// Width of a bar that is drawn in characters.
+const BAR_WIDTH: usize = 20;
 /// Width of text mails and terminal output, in characters.
 const WIDTH: usize = 76;
 
@@ -39,9 +46,10 @@ pub fn text(notice: &Notice) -> String {
     for (heading, paragraph) in sheet.paragraphs() {
         out.push_str(&format!("\n{heading}\n{}", wrap(paragraph, WIDTH, "  ")));
     }
-    if !sheet.rows.is_empty() {
+    let figures: Vec<_> = sheet.figures('#', '-').collect();
+    if !figures.is_empty() {
         out.push_str("\nFigures\n");
-        for (name, value) in sheet.padded_rows() {
+        for (name, value) in figures {
             out.push_str(&format!("  {name}  {value}\n"));
         }
     }
@@ -53,10 +61,16 @@ pub fn text(notice: &Notice) -> String {
         for (_, paragraph) in member.paragraphs() {
             out.push_str(&wrap(paragraph, WIDTH, "   "));
         }
+        for bar in &member.bars {
+            out.push_str(&format!("   {}  {}\n", bar.label, bar.drawn('#', '-')));
+        }
         out.push_str(&wrap(&format!("{} {} {}", member.when, member.origin, member.id), WIDTH, "   "));
     }
     if let Some(more) = &sheet.more {
         out.push_str(&format!("\n{more}\n"));
+    }
+    if let Some(command) = &sheet.silence {
+        out.push_str(&format!("\nTo hear no more of it for a while\n  {command}\n"));
     }
     out.push_str(&format!("\n{}\n{}\n{}\n\nSent by spheron-watch.\n", sheet.when, sheet.origin, sheet.id));
     out
@@ -80,19 +94,34 @@ pub fn one_line(notice: &Notice) -> String {
 }
 
 /// The parts of a notice, each made safe, bounded, and on one line. Any of the texts may be empty.
+#[derive(Serialize)]
 pub(super) struct Sheet {
     pub(super) badge: &'static str,
+    #[serde(skip)]
     pub(super) mood: Mood,
+    color: &'static str,
+    /// What a list of mails shows beside the subject.
+    preview: String,
     pub(super) title: String,
     pub(super) reason: String,
     pub(super) advice: String,
+    bars: Vec<Drawn>,
     pub(super) rows: Vec<(String, String)>,
+    /// The command that silences it, where that makes sense.
+    silence: Option<String>,
     pub(super) when: String,
     pub(super) origin: String,
     pub(super) id: String,
     /// The alerts that a group or digest tells of.
     pub(super) members: Vec<Sheet>,
     pub(super) more: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Drawn {
+    label: String,
+    percent: u32,
+    text: String,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -114,10 +143,14 @@ impl Sheet {
         Self {
             badge,
             mood,
+            color: mood.color(),
+            preview: line(&notice.reason, PREVIEW_MAX),
             title,
             reason: line(&notice.reason, PARAGRAPH_MAX),
             advice: line(&notice.advice, PARAGRAPH_MAX),
+            bars: notice.bars.iter().take(BARS_MAX).map(Drawn::of).collect(),
             rows: rows(&notice.details),
+            silence: silence::command(notice),
             when: when(notice),
             origin: format!(
                 "Rule {} ({}), about {}.",
@@ -151,10 +184,41 @@ impl Sheet {
             .filter(|(_, paragraph)| !paragraph.is_empty())
     }
 
-    /// Names filled up to the longest.
-    fn padded_rows(&self) -> impl Iterator<Item = (String, &str)> {
-        let width = self.rows.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
-        self.rows.iter().map(move |(name, value)| (format!("{name:width$}"), value.as_str()))
+    /// Bars, then rows; names filled up to the longest.
+    fn figures(&self, full: char, empty: char) -> impl Iterator<Item = (String, String)> {
+        let bars = self.bars.iter().map(move |bar| (&bar.label, bar.drawn(full, empty)));
+        let all: Vec<_> = bars.chain(self.rows.iter().map(|(name, value)| (name, value.clone()))).collect();
+        let width = all.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
+        all.into_iter().map(move |(name, value)| (format!("{name:width$}"), value))
+    }
+}
+
+impl Drawn {
+    fn of(bar: &Bar) -> Self {
+        // What is more than nothing shows, and only what is whole is full.
+        let percent = bar.permille.div_ceil(10).min(if bar.permille < 1_000 { 99 } else { 100 });
+        Self { label: line(&bar.label, NAME_MAX), percent, text: line(&bar.text, VALUE_MAX) }
+    }
+
+    /// `[########------------] $8.20; the threshold is $20.00`
+    fn drawn(&self, full: char, empty: char) -> String {
+        let percent = usize::try_from(self.percent).unwrap_or(100);
+        let length = (percent * BAR_WIDTH / 100).max(usize::from(percent > 0));
+        let rest = BAR_WIDTH.saturating_sub(length);
+        let repeat = |c: char, times| c.to_string().repeat(times);
+        format!("[{}{}] {}", repeat(full, length), repeat(empty, rest), self.text)
+    }
+}
+
+impl Mood {
+    /// Dark enough for white text on it (contrast 4.5 or more).
+    fn color(self) -> &'static str {
+        match self {
+            Self::Critical => "#b3261e",
+            Self::Warning => "#8a5a00",
+            Self::Info => "#1f5fa8",
+            Self::Good => "#1e7a3c",
+        }
     }
 }
 

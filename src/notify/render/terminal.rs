@@ -27,11 +27,11 @@ pub fn terminal(notice: &Notice, color: bool) -> String {
         push("");
         wrap(&sheet.reason, WIDTH, "").lines().for_each(&mut push);
     }
-    if !sheet.rows.is_empty() {
-        push("");
-        for (name, value) in sheet.padded_rows() {
-            push(&format!("  {}  {value}", ink.dim(&name)));
+    for (index, (name, value)) in sheet.figures('█', '░').enumerate() {
+        if index == 0 {
+            push("");
         }
+        push(&format!("  {}  {value}", ink.dim(&name)));
     }
     for member in &sheet.members {
         push("");

@@ -1,7 +1,15 @@
 use super::*;
 use crate::model::{AlertKey, DeploymentId, EventId, Subject, TeamId};
 
+fn html(notice: &Notice) -> String {
+    Templates::new().html(notice).unwrap()
+}
+
 const SINCE: Time = Time::from_secs(1_795_516_200);
+
+fn bar(label: &str, permille: u32, text: &str) -> Bar {
+    Bar { label: label.into(), permille, text: text.into() }
+}
 
 fn low_balance(transition: Transition) -> Notice {
     let key = AlertKey { rule: "low-balance".into(), subject: Subject::Team { id: TeamId::new("tm_7Qx") } };
@@ -25,7 +33,10 @@ fn low_balance(transition: Transition) -> Notice {
             Transition::Reminder | Transition::Resolved | Transition::Event | Transition::Test => 14_400,
         })),
         receivers: vec!["ops".into()],
-        bars: Vec::new(),
+        bars: vec![
+            bar("balance", 820, "$8.20; the threshold is $10.00"),
+            bar("runway", 933, "5h 36m; the threshold is 6h"),
+        ],
         together: Default::default(),
     }
 }
@@ -43,6 +54,7 @@ fn spot() -> Notice {
         reason: "The provider took back train-h100 after 6h 10m.".into(),
         advice: String::new(),
         details: Vec::new(),
+        bars: Vec::new(),
         ..low_balance(Transition::Event)
     }
 }
@@ -55,6 +67,7 @@ fn hostile() -> Notice {
         reason: format!("The balance of {name} is low. {}", "long ".repeat(2_000)),
         advice: format!("Look at {name}."),
         details: vec![(name.into(), name.into()), ("10 kB".into(), "w".repeat(10_000))],
+        bars: vec![bar(name, u32::MAX, name), bar("10 kB", 1, &"w".repeat(10_000))],
         key: AlertKey { rule: name.into(), subject: Subject::Team { id: TeamId::new(name) } },
         kind: name.into(),
         id: EventId::from_text(name),
@@ -79,6 +92,7 @@ fn a_firing_alert_reads_well_in_each_form() {
 #[test]
 fn an_event_without_figures_and_advice_has_no_empty_headings() {
     insta::assert_snapshot!("event_text", text(&spot()));
+    insta::assert_snapshot!("event_html", html(&spot()));
     insta::assert_snapshot!("event_terminal", terminal(&spot(), false));
     assert!(!html(&spot()).contains("What to do"));
 }
@@ -171,12 +185,124 @@ fn an_instant_beyond_the_calendar_does_no_harm() {
     assert!(text(&notice).contains("Resolved"));
 }
 
+/// One of each kind of mail.
+fn mails() -> [Notice; 8] {
+    let [firing, reminder, resolved, event] =
+        [Transition::Firing, Transition::Reminder, Transition::Resolved, Transition::Event].map(low_balance);
+    [firing, reminder, resolved, event, group(), digest(), test(), hostile()]
+}
+
+fn test() -> Notice {
+    Notice {
+        key: AlertKey { rule: "test".into(), subject: Subject::Account },
+        kind: "test".into(),
+        severity: Severity::Info,
+        title: "test of spheron-watch".into(),
+        reason: "Somebody ran `spheron-watch test-notify`. Nothing is wrong.".into(),
+        advice: "Nothing to do: alerts will reach you here.".into(),
+        details: vec![("receiver".into(), "ops".into())],
+        bars: Vec::new(),
+        ..low_balance(Transition::Test)
+    }
+}
+
+#[test]
+fn an_end_and_a_test_read_well() {
+    let resolved = low_balance(Transition::Resolved);
+    let resolved = Notice {
+        reason: "No longer so after 4h. Now: the balance of research is $58.20; the threshold is $10.00."
+            .into(),
+        advice: "Nothing to do.".into(),
+        bars: vec![bar("balance", 5_820, "$58.20; the threshold is $10.00")],
+        ..resolved
+    };
+    insta::assert_snapshot!("resolved_text", text(&resolved));
+    insta::assert_snapshot!("resolved_html", html(&resolved));
+    insta::assert_snapshot!("test_text", text(&test()));
+    insta::assert_snapshot!("test_html", html(&test()));
+}
+
 #[test]
 fn html_loads_nothing_from_outside() {
-    let out = html(&low_balance(Transition::Firing));
-    for outside in ["<img", "src=", "href=", "url(", "@import", "<link", "<script"] {
-        assert!(!out.contains(outside), "{outside}");
+    for notice in mails() {
+        let out = html(&notice);
+        for outside in ["<img", "src=", "href=", "url(", "@import", "<link", "<script"] {
+            assert!(!out.contains(outside), "{outside}");
+        }
     }
+}
+
+#[test]
+fn every_mail_is_whole_and_its_text_says_as_much_as_its_html() {
+    for notice in mails() {
+        let (html, text) = (html(&notice), text(&notice));
+        assert!(html.ends_with("</html>"), "{html}");
+        for tag in ["table", "tr", "td", "th", "div", "span", "code", "b", "style", "title", "body"] {
+            let opened =
+                html.matches(&format!("<{tag}>")).count() + html.matches(&format!("<{tag} ")).count();
+            assert_eq!(opened, html.matches(&format!("</{tag}>")).count(), "{tag} in {html}");
+        }
+        let unbroken = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        for bar in notice.bars.iter().map(Drawn::of) {
+            assert!(text.contains(&format!("] {}", bar.text)), "{} in {text}", bar.text);
+        }
+        for part in [line(&notice.reason, 60), line(&notice.advice, 60)] {
+            assert!(unbroken.contains(part.trim_end_matches('…')), "{part} in {text}");
+        }
+    }
+}
+
+#[test]
+fn a_bar_shows_what_is_more_than_nothing_and_is_full_only_when_it_is() {
+    let drawn = |permille| {
+        let drawn = Drawn::of(&bar("b", permille, ""));
+        format!("{} {}", drawn.percent, drawn.drawn('#', '-'))
+    };
+    assert_eq!(drawn(0), "0 [--------------------] ");
+    assert_eq!(drawn(1), "1 [#-------------------] ");
+    assert_eq!(drawn(820), "82 [################----] ");
+    assert_eq!(drawn(999), "99 [###################-] ");
+    assert_eq!(drawn(1_000), "100 [####################] ");
+    assert_eq!(drawn(u32::MAX), "100 [####################] ");
+    let of =
+        |permille| html(&Notice { bars: vec![bar("b", permille, "")], ..low_balance(Transition::Firing) });
+    assert!(!of(0).contains("width:0%") && !of(1_000).contains("class=\"rest\""), "no empty cell");
+}
+
+#[test]
+fn the_command_to_silence_is_there_while_it_fires_and_only_with_plain_names() {
+    let command = |notice: &Notice| silence::command(notice).unwrap_or_default();
+    let firing = low_balance(Transition::Firing);
+    let expected = "spheron-watch silence add --match rule=low-balance id=tm_7Qx --for 4h";
+    assert_eq!(command(&firing), expected);
+    assert_eq!(command(&low_balance(Transition::Reminder)), expected);
+    for form in [text(&firing), html(&firing)] {
+        assert!(form.contains(expected), "{form}");
+    }
+    for over in [Transition::Resolved, Transition::Event, Transition::Test] {
+        assert_eq!(command(&low_balance(over)), "", "{over:?}");
+    }
+    let about =
+        |rule: &str, subject| Notice { key: AlertKey { rule: rule.into(), subject }, ..firing.clone() };
+    assert_eq!(
+        command(&about("blind", Subject::Account)),
+        "spheron-watch silence add --match rule=blind --for 4h"
+    );
+    for id in ["$(reboot)", "a b", "a*", "a;b", "`x`", "a'", "a\nb", "", "é", &"x".repeat(81)] {
+        let team = Subject::Team { id: TeamId::new(id) };
+        assert_eq!(command(&about("low-balance", team)), "", "{id}: to be typed, not pasted");
+    }
+    assert_eq!(command(&about("my rule", Subject::Account)), "");
+    assert_eq!(command(&group()), "", "of several rules");
+    let same = Notice { together: Together { members: vec![firing.clone()], ..group().together }, ..group() };
+    assert_eq!(command(&same), "spheron-watch silence add --match rule=low-balance team=tm_7Qx --for 4h");
+}
+
+#[test]
+fn no_template_says_what_is_not_there() {
+    assert!(Templates::broken().html(&low_balance(Transition::Firing)).is_err(), "undefined");
+    assert!(Templates::broken().html(&low_balance(Transition::Event)).is_err(), "cannot be parsed");
+    assert!(Templates::broken().html(&group()).is_err(), "not there");
 }
 
 fn group() -> Notice {
@@ -190,6 +316,7 @@ fn group() -> Notice {
         reason: "They belong to one group and came close together, so they are told at once.".into(),
         advice: "Each alert below says what to do.".into(),
         details: Vec::new(),
+        bars: Vec::new(),
         severity: Severity::Warning,
         together: Together { members, lanes: vec!["= team=\"tm_7Qx\"".into()], ..Together::default() },
         ..low_balance(Transition::Firing)
@@ -225,6 +352,7 @@ fn a_group_reads_well_in_each_form() {
 #[test]
 fn a_digest_says_how_many_and_names_the_first() {
     insta::assert_snapshot!("digest_text", text(&digest()));
+    insta::assert_snapshot!("digest_html", html(&digest()));
     insta::assert_snapshot!("digest_terminal", terminal(&digest(), false));
     assert!(html(&digest()).contains("And 497 more"));
 }
