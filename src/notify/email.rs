@@ -72,7 +72,7 @@ impl Email {
                 why: "`to` names nobody".to_owned(),
             });
         }
-        let templates = render::Templates::new();
+        let templates = render::Templates::built_in();
         Ok(Self { smtp: Smtp::new(spec)?, from, to, templates, memory: Mutex::default() })
     }
 
@@ -282,7 +282,7 @@ mod tests {
             let mail = compose(&notice(transition), templates, &from, std::slice::from_ref(&from)).unwrap();
             String::from_utf8(mail).unwrap()
         };
-        let whole = mail(Transition::Firing, &render::Templates::new());
+        let whole = mail(Transition::Firing, &render::Templates::built_in());
         assert!(whole.contains("text/html") && whole.contains("</html>"), "{whole}");
         // An undefined name, one that cannot be parsed, one that is not there.
         for transition in [Transition::Firing, Transition::Event, Transition::Test] {

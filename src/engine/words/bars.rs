@@ -62,11 +62,12 @@ fn volume(telling: &Telling<'_>, id: &VolumeId, above_permille: u32) -> Option<B
     })
 }
 
-/// Of the source that saw most: with several the busiest counts.
+/// Of the source that saw most of late: with several the busiest counts.
 fn utilization(telling: &Telling<'_>) -> Option<Bar> {
     let Subject::Deployment { id, .. } = telling.subject else { return None };
     let sources = telling.snapshot.activity.get(id)?;
-    let busiest = sources.values().filter_map(|source| source.utilization_permille).max()?;
+    let fresh = sources.values().filter(|source| source.is_fresh(telling.now));
+    let busiest = fresh.filter_map(|source| source.utilization_permille).max()?;
     share("GPU use", busiest.into(), 1_000, |percent| percent)
 }
 
@@ -219,15 +220,20 @@ mod tests {
         assert_eq!(of(&volume(Some(NOW))), nothing());
 
         let deployment = DeploymentId::new("d1");
-        let source = |utilization_permille| SourceActivity {
-            last: NOW,
+        let source = |last, utilization_permille| SourceActivity {
+            last,
             every: HOUR,
             reading: Reading::Idle,
             idle_since: None,
             utilization_permille,
         };
-        let sources =
-            [("a".into(), source(Some(30))), ("b".into(), source(Some(45))), ("c".into(), source(None))];
+        let stale = NOW.minus(HOUR * 3);
+        let sources = [
+            ("a".into(), source(NOW, Some(30))),
+            ("b".into(), source(NOW, Some(45))),
+            ("c".into(), source(NOW, None)),
+            ("d".into(), source(stale, Some(900))),
+        ];
         let snapshot =
             Snapshot { activity: [(deployment.clone(), sources.into())].into(), ..Snapshot::default() };
         let subject = Subject::Deployment { id: deployment, created_at: NOW };

@@ -25,7 +25,7 @@ const SOURCES: [(&str, &str); 8] = [
 pub struct Templates(Environment<'static>);
 
 impl Templates {
-    pub fn new() -> Self {
+    pub fn built_in() -> Self {
         Self::of(&SOURCES)
     }
 

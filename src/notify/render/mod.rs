@@ -97,7 +97,6 @@ pub fn one_line(notice: &Notice) -> String {
 #[derive(Serialize)]
 pub(super) struct Sheet {
     pub(super) badge: &'static str,
-    #[serde(skip)]
     pub(super) mood: Mood,
     color: &'static str,
     /// What a list of mails shows beside the subject.
@@ -124,7 +123,8 @@ struct Drawn {
     text: String,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub(super) enum Mood {
     Critical,
     Warning,

@@ -2,7 +2,7 @@ use super::*;
 use crate::model::{AlertKey, DeploymentId, EventId, Subject, TeamId};
 
 fn html(notice: &Notice) -> String {
-    Templates::new().html(notice).unwrap()
+    Templates::built_in().html(notice).unwrap()
 }
 
 const SINCE: Time = Time::from_secs(1_795_516_200);
