@@ -26,7 +26,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// `required` or `stripped`, as `tests/system/smtp_server.py` says.
+    /// A mode of `tests/system/smtp_server.py`: `required`, `implicit`, `stripped` or `silent`.
     pub fn start(mode: &str) -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let directory = tempfile::tempdir().unwrap();
