@@ -513,6 +513,30 @@ async fn a_receiver_that_takes_nothing_is_tried_with_one_notice_at_a_time_and_ge
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn fault_60_a_refused_login_pauses_the_channel_and_its_rows_are_kept() {
+    let mut rig = Rig::new(600, PATIENT);
+    let refused = Delivery::Retry { why: "refused the login".into(), after: Some(Duration::from_secs(300)) };
+    let mailer = rig.scripted("mailer", vec![refused], None);
+    let other = rig.scripted("other", Vec::new(), None);
+    rig.start();
+    let begin = rig.now();
+    rig.commit(vec![notice("a", Transition::Firing, begin, &["mailer", "other"])]).await;
+    rig.until("the login", async || !mailer.lock().unwrap().is_empty()).await;
+    rig.commit(vec![notice("b", Transition::Firing, begin, &["mailer", "other"])]).await;
+    rig.until("the other to have both", async || other.lock().unwrap().len() == 2).await;
+    let (tried, now) = (mailer.lock().unwrap().len(), rig.now());
+    assert!(tried == 1 || now.since(begin) >= Duration::from_secs(300), "no bell ends the pause");
+    rig.empty().await;
+    assert!(rig.now().since(begin) >= Duration::from_secs(300));
+    assert_eq!(
+        (rig.end("mailer", "a"), rig.end("mailer", "b")),
+        (Some((DELIVERED, 2)), Some((DELIVERED, 1)))
+    );
+    assert_eq!(other.lock().unwrap().len(), 2, "nothing was handed on");
+    assert!(rig.finish().await.iter().all(Result::is_ok));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_waited_in_vain_for_a_day_goes_to_others_though_it_was_hardly_tried() {
     const ROWS: usize = 60;
     let mut rig = Rig::new(36_000, PATIENT);

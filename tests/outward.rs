@@ -172,12 +172,15 @@ impl Daemon {
         let account = tokio::spawn(sim::serve(world.clone(), clock.clone(), listener, stop.clone()));
         let folder = tempfile::tempdir().unwrap();
         let (orders, control) = mpsc::channel(1);
-        let mut daemon = Self { clock, world, team, api, orders, stop, folder, tasks: vec![account] };
+        let mut daemon =
+            Self { clock, world, team, api, orders: orders.clone(), stop, folder, tasks: vec![account] };
         let settings = daemon.settings(files, text);
         let (store, recovered) = Store::open(&settings.store.path).unwrap();
         let Reload { rules, watched, grouping, cadence, receivers, sources, outward } =
             daemon.parts(settings.clone());
         let wiring = Wiring {
+            socket: None,
+            orders,
             clock: daemon.clock.clone(),
             api: app::transport_options(&settings, SecretString::from(sim::KEY), daemon.clock.clone()),
             calls_per_15m: None,

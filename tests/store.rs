@@ -24,10 +24,10 @@ use sha2::{Digest, Sha256};
 use spheron_watch::{
     clock::Clock,
     model::{
-        Account, AlertKey, AlertState, Bar, Books, Change, Deployment, DeploymentId, Entry, EventId, FailureKind,
-        Feed, Group, GroupKey, InstanceType, Notice, Offer, OutboxDepth, Outcome, PollRow, Presence, Receipt,
-        Severity, Silence, Snapshot, Status, StepRecord, Subject, TeamId, Time, Together, Tracked,
-        TrackedTeam, TrackedVolume, Transition, Trouble, Usd, Volume, VolumeId, VolumeStatus,
+        Account, AlertKey, AlertState, Bar, Books, Change, Deployment, DeploymentId, Entry, EventId,
+        FailureKind, Feed, Group, GroupKey, InstanceType, Notice, Offer, OutboxDepth, Outcome, PollRow,
+        Presence, Receipt, Severity, Silence, Snapshot, Status, StepRecord, Subject, TeamId, Time, Together,
+        Tracked, TrackedTeam, TrackedVolume, Transition, Trouble, Usd, Volume, VolumeId, VolumeStatus,
     },
     store::{Db, OpenError, Options, Reader, Recovered, Store, StoreError},
 };

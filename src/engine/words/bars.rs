@@ -12,8 +12,8 @@ pub fn bars(telling: &Telling<'_>) -> Vec<Bar> {
         (RuleKind::Balance { below, .. }, Subject::Team { id }) => balance(telling, id, *below),
         (RuleKind::Runway { below }, Subject::Team { id }) => runway(telling, id, *below),
         (RuleKind::BurnRate { above }, Subject::Team { id }) => burn(telling, id, *above),
-        (RuleKind::Budget { amount, period, .. }, Subject::Team { id }) => {
-            return budget(telling, id, *amount, *period).into_iter().flatten().collect();
+        (RuleKind::Budget { amount, period, .. }, Subject::Occasion { team, .. }) => {
+            return budget(telling, team, *amount, *period).into_iter().flatten().collect();
         }
         (RuleKind::VolumeFull { above_permille }, Subject::Volume { id }) => {
             volume(telling, id, (*above_permille).into())
@@ -21,7 +21,11 @@ pub fn bars(telling: &Telling<'_>) -> Vec<Bar> {
         (RuleKind::Idle { .. }, Subject::Deployment { .. }) => utilization(telling),
         (
             _,
-            Subject::Account | Subject::Team { .. } | Subject::Deployment { .. } | Subject::Volume { .. },
+            Subject::Account
+            | Subject::Team { .. }
+            | Subject::Deployment { .. }
+            | Subject::Volume { .. }
+            | Subject::Occasion { .. },
         ) => None,
     };
     drawn.into_iter().collect()

@@ -12,6 +12,7 @@ const NAME: &str = "🎉🏳️‍🌈 \u{202e}gnp.exe\u{2066} مرحبا\r\nBcc
 fn low_balance(transition: Transition) -> Notice {
     let key = AlertKey { rule: "low-balance".into(), subject: Subject::Team { id: TeamId::new("tm_7Qx") } };
     Notice {
+        bars: Vec::new(),
         id: EventId::derive(&key, SINCE, transition, 0),
         key,
         kind: "balance".into(),

@@ -16,6 +16,7 @@ pub(super) fn command(notice: &Notice) -> Option<String> {
     let together = !notice.together.members.is_empty();
     let about = match &notice.key.subject {
         Subject::Account => None,
+        Subject::Occasion { team, .. } => Some(("team", team.as_str())),
         Subject::Team { id } if together => Some(("team", id.as_str())),
         Subject::Team { id } => Some(("id", id.as_str())),
         Subject::Deployment { id, .. } => Some(("id", id.as_str())),
