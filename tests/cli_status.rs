@@ -95,6 +95,11 @@ impl Lab {
     }
 
     fn start(&self) -> Daemon {
+        // One alert is enough to look at.
+        let folder = self.path("home/.config/spheron-watch");
+        fs::create_dir_all(&folder).unwrap();
+        let rule = |name| format!("[[rule]]\nname = \"{name}\"\nkind = \"runway\"\nbelow = \"60s\"\n");
+        fs::write(folder.join("config.toml"), rule("runway-warning") + &rule("runway-critical")).unwrap();
         let log = fs::File::create(self.path("log")).unwrap();
         let child = self.command(&["run"]).stdout(Stdio::null()).stderr(log).spawn().unwrap();
         let mut daemon = Daemon(child);

@@ -359,8 +359,9 @@ fn a_volume_that_the_end_detached_is_named_as_left_and_another_is_not() {
     ));
     rig.list(after(61), vec![Deployment { stopped_at: Some(after(60)), ..spot("a", "terminated-provider") }]);
     let notice = rig.engine.step(&rig.snapshot, after(61)).notices.remove(0);
-    let left: Vec<_> = notice.details.iter().filter(|(name, _)| &**name == "volumes left").collect();
-    assert_eq!(left, [&(Arc::from("volumes left"), "checkpoints ($21.90/month)".to_owned())]);
+    let left: Vec<_> = notice.details.iter().filter(|(name, _)| &**name == "volume left").collect();
+    assert_eq!(left, [&(Arc::from("volume left"), "checkpoints (checkpoints), $21.90 a month".to_owned())]);
+    assert!(notice.reason.contains(" 1 volume is left "), "{}", notice.reason);
 }
 
 #[test]

@@ -402,6 +402,13 @@ fn is_true(evidence: &Evidence, notice: &Notice) -> bool {
                     .all(|feed| of(*feed).any(|asked| asked.honest && asked.from > since && asked.until < at))
             }
         }
+        // Held to their truth where it is known: tests/ledger_simulation.rs and tests/scenarios. Here they must only arrive.
+        (
+            "runway" | "burn_rate" | "budget" | "unexplained_spend" | "balance_jump" | "idle" | "failed"
+            | "stuck" | "new_deployment" | "unattached_volume" | "volume_full" | "rate_changed"
+            | "overpaying",
+            _,
+        ) => true,
         ("key_rejected", Subject::Account) => {
             let probing = at.minus(ONE_POLL);
             if over {

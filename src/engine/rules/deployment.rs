@@ -65,8 +65,16 @@ pub fn provider_stopped(rule: &Rule, ground: &Ground<'_>, each: &mut dyn FnMut(S
 
 /// `failed` is an event.
 pub fn failed(rule: &Rule, ground: &Ground<'_>, each: &mut dyn FnMut(Subject, Judgement)) {
-    let relevant = |tracked: &Tracked| tracked.deployment.status == Status::Failed;
-    for_each(rule, ground, each, &relevant, &|tracked| news(tracked, ground).into());
+    let relevant = |tracked: &Tracked| tracked.is_live() || tracked.deployment.status == Status::Failed;
+    for_each(rule, ground, each, &relevant, &|tracked| match tracked.deployment.status {
+        Status::Failed => news(tracked, ground).into(),
+        Status::Deploying
+        | Status::Running
+        | Status::Terminated
+        | Status::TerminatedProvider
+        | Status::Stopped
+        | Status::Unknown(_) => Verdict::NotMet.into(),
+    });
 }
 
 pub fn stuck(
@@ -93,7 +101,10 @@ pub fn new_deployment(rule: &Rule, ground: &Ground<'_>, each: &mut dyn FnMut(Sub
         let created_at = tracked.deployment.created_at;
         began.is_some_and(|began| created_at > began) && tracked.first_seen.since(created_at) <= NEWS_FOR
     };
-    for_each(rule, ground, each, &ours, &|tracked| if_news(tracked.first_seen, ground).into());
+    let relevant = |tracked: &Tracked| tracked.is_live() || ours(tracked);
+    for_each(rule, ground, each, &relevant, &|tracked| {
+        if ours(tracked) { if_news(tracked.first_seen, ground).into() } else { Verdict::Past.into() }
+    });
 }
 
 /// Every change between two of our own observations is an event of its own.

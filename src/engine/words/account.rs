@@ -52,9 +52,12 @@ pub fn delivery_failing(telling: &Telling<'_>) -> Words {
     };
     let names: Vec<&str> = failing.iter().map(|(name, _)| &***name).collect();
     let details = failing.iter().map(|(name, trouble)| {
-        let what = if trouble.dead { "gave up on a notice" } else { "takes nothing" };
         let age = humanize(telling.now.since(trouble.since));
-        ((*name).clone(), format!("{what} since {age}: {}", trouble.why))
+        let what = match trouble.dead {
+            true => format!("gave up on a notice {age} ago"),
+            false => format!("has taken nothing for {age}"),
+        };
+        ((*name).clone(), format!("{what}: {}", trouble.why))
     });
     Words {
         title: format!("delivery failing: {}", names.join(", ")),

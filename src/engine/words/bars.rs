@@ -184,9 +184,11 @@ mod tests {
         );
         assert_eq!(drawn(runway(), &subject, &snapshot, Some(Forecast::default())), nothing());
         assert_eq!(drawn(runway(), &subject, &snapshot, None), nothing());
+        let mark = crate::model::Mark::Forecast(80);
+        let occasion = Subject::Occasion { team: team(), at: NOW, mark };
         let budget = || RuleKind::Budget { amount: usd(100.0), period: Period::Month, at: vec![80] };
         assert_eq!(
-            drawn(budget(), &subject, &snapshot, Some(forecast)),
+            drawn(budget(), &occasion, &snapshot, Some(forecast)),
             ["spent 830 $83.00 of $100.00", "forecast 1200 $120.00 of $100.00"]
         );
         assert_eq!(drawn(budget(), &subject, &snapshot, None), nothing());

@@ -5,7 +5,9 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{CONSOLE, Telling, Words, a_day, label, percent, team_label};
-use crate::model::{Activity, Reading, Snapshot, SourceActivity, Status, Subject, Tracked, humanize};
+use crate::model::{
+    Activity, Presence, Reading, Snapshot, SourceActivity, Status, Subject, Tracked, humanize,
+};
 
 /// A deployment with what every mail about one says.
 pub(super) struct Of<'a> {
@@ -28,6 +30,20 @@ impl<'a> Of<'a> {
         let runtime = humanize(deployment.stopped_at.unwrap_or(end).since(deployment.since()));
         let details = deployment_details(tracked, telling.snapshot, &runtime);
         Some(Self { tracked, name: label(&deployment.name, &deployment.id), runtime, details })
+    }
+}
+
+/// Title and reason of what is no longer so: what is instead.
+pub(super) fn instead(tracked: &Tracked, name: &str) -> (String, String) {
+    let status = &tracked.deployment.status;
+    match tracked.presence {
+        Presence::Gone(_) if !status.is_ended() => (
+            format!("gone: {name}"),
+            format!("{name} is gone: the API no longer knows it. It was `{status}` when last seen."),
+        ),
+        Presence::Listed | Presence::Missing { .. } | Presence::Gone(_) => {
+            (format!("{name} is `{status}`"), format!("{name} is `{status}`."))
+        }
     }
 }
 
@@ -152,7 +168,7 @@ pub fn stuck(telling: &Telling<'_>, longer_than: Duration) -> Option<Words> {
         );
         (format!("stuck: {name} deploying for {waited}"), reason)
     } else {
-        (format!("stuck: {name}"), format!("{name} is `{}`.", deployment.status))
+        instead(tracked, &name)
     };
     let advice = format!("If it does not come up, end it at {CONSOLE} and deploy it elsewhere.");
     Some(Words { title, reason, advice, details })
@@ -187,7 +203,7 @@ pub fn idle(telling: &Telling<'_>, longer_than: Duration) -> Option<Words> {
     let sources = || sources.into_iter().flatten();
     details.extend(sources().map(|(source, said)| (source.clone(), measured(said, telling))));
     let (title, reason) = match Activity::of(sources().map(|(_, said)| said), telling.now) {
-        _ if !tracked.is_live() => (format!("idle: {name}"), format!("{name} is `{}`.", deployment.status)),
+        _ if !tracked.is_live() || deployment.status != Status::Running => instead(tracked, &name),
         Activity::Idle { since, .. } => {
             let (length, rate) = (telling.now.since(since), deployment.hourly_rate);
             let reason = format!(
@@ -203,9 +219,11 @@ pub fn idle(telling: &Telling<'_>, longer_than: Duration) -> Option<Words> {
             let busy =
                 sources().filter(|(_, said)| said.reading == Reading::Busy && said.is_fresh(telling.now));
             let busy: Vec<&str> = busy.map(|(source, _)| &**source).collect();
-            (format!("idle: {name}"), format!("{name} is measured busy ({}).", busy.join(", ")))
+            (format!("busy: {name}"), format!("{name} is measured busy ({}).", busy.join(", ")))
         }
-        Activity::Unknown => (format!("idle: {name}"), format!("Whether {name} works is not known now.")),
+        Activity::Unknown => {
+            (format!("idle when last measured: {name}"), format!("Whether {name} works is not known now."))
+        }
     };
     let advice =
         format!("If its work is done, save its data and end it at {CONSOLE}; ending deletes its disk.");

@@ -4,10 +4,14 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{CONSOLE, Telling, Words, a_day, a_month, deployment::Of, label, percent};
+use super::{
+    CONSOLE, Telling, Words, a_day, a_month,
+    deployment::{Of, instead},
+    label, percent,
+};
 use crate::{
     engine::rules,
-    model::{Deployment, Feed, Offer, Outcome, TrackedVolume, Usd, humanize},
+    model::{Deployment, Feed, Offer, Outcome, Status, TrackedVolume, Usd, humanize},
 };
 
 /// So many offers help to choose; more do not.
@@ -40,9 +44,7 @@ pub fn overpaying(telling: &Telling<'_>, threshold: u16) -> Option<Words> {
     let rate = deployment.hourly_rate;
     let offers = rules::equivalents(deployment, &telling.snapshot.offers);
     let (title, reason) = match offers.first() {
-        _ if !tracked.is_live() => {
-            (format!("overpaying: {name}"), format!("{name} is `{}`.", deployment.status))
-        }
+        _ if !tracked.is_live() || deployment.status != Status::Running => instead(tracked, &name),
         Some(offer) if offer.price < rate => {
             let saved = rate.saturating_sub(offer.price);
             let reason = format!(
@@ -58,7 +60,8 @@ pub fn overpaying(telling: &Telling<'_>, threshold: u16) -> Option<Words> {
             (format!("overpaying: {name} at {rate}/h, on offer for {}/h", offer.price), reason)
         }
         Some(_) | None => {
-            (format!("overpaying: {name}"), format!("Nothing equivalent is on offer for less than {rate}/h."))
+            let title = format!("nothing is on offer for less: {name} at {rate}/h");
+            (title, format!("Nothing equivalent is on offer for less than {rate}/h."))
         }
     };
     show_offers(&mut details, &offers, rate);

@@ -81,12 +81,18 @@ pub fn unexplained_spend(telling: &Telling<'_>, above: Usd) -> Words {
     let mut details = details(&of, &forecast);
     details.push(("unexplained in 24 h".into(), amount.to_string()));
     details.push(("unexplained in all".into(), forecast.unexplained_total.to_string()));
+    let mut reason = format!(
+        "In the last 24 h, {amount} more left the balance of {name} than its deployments and volumes cost; the threshold is \
+         {above}."
+    );
+    if amount >= above {
+        reason.push_str(
+            " Something spends that the API does not show, or an add-on is billed beside the rates.",
+        );
+    }
     Words {
         title: format!("unexplained spend: {amount} of {name} in 24 h"),
-        reason: format!(
-            "In the last 24 h, {amount} more left the balance of {name} than its deployments and volumes cost; the threshold \
-             is {above}. Something spends that the API does not show, or an add-on is billed beside the rates."
-        ),
+        reason,
         advice: format!(
             "Compare the billing page at {CONSOLE} with what runs; ask the other members of the team."
         ),

@@ -73,7 +73,7 @@ pub fn unattached(telling: &Telling<'_>, longer_than: Duration) -> Option<Words>
         );
         (format!("unattached volume: {name} for {free}"), reason)
     } else {
-        (format!("unattached volume: {name}"), format!("{name} is {}.", status(tracked)))
+        (format!("volume {name} is {}", status(tracked)), format!("{name} is {}.", status(tracked)))
     };
     let advice =
         format!("Attach it, or delete it at {CONSOLE} if its data is not needed: nothing brings it back.");
@@ -84,12 +84,15 @@ pub fn full(telling: &Telling<'_>, above_permille: u16) -> Option<Words> {
     let Of { tracked, name, details } = Of::new(telling)?;
     let volume = &tracked.volume;
     let used = percent(used_permille(volume));
-    let reason = if tracked.gone_at.is_none() {
-        format!("{name} uses {}; the threshold is {}.", usage(volume), percent(above_permille.into()))
+    let (title, reason) = if tracked.gone_at.is_none() {
+        let full = if used_permille(volume) >= above_permille.into() { "volume full" } else { "volume" };
+        let reason =
+            format!("{name} uses {}; the threshold is {}.", usage(volume), percent(above_permille.into()));
+        (format!("{full}: {name} at {used}"), reason)
     } else {
-        format!("{name} is {}.", status(tracked))
+        (format!("volume {name} is {}", status(tracked)), format!("{name} is {}.", status(tracked)))
     };
     let advice =
         "Delete what is not needed before writes fail, or move the data to a larger volume.".to_owned();
-    Some(Words { title: format!("volume full: {name} at {used}"), reason, advice, details })
+    Some(Words { title, reason, advice, details })
 }
