@@ -23,7 +23,9 @@ impl Polls {
     pub fn look(&mut self, snapshot: &Snapshot) {
         for (feed, health) in &snapshot.feeds {
             let Some(last) = health.last_usable else { continue };
-            if self.seen.insert(*feed, last).is_some_and(|before| is_gap(health, before, last)) {
+            let gap = self.seen.insert(*feed, last).is_some_and(|before| is_gap(health, before, last));
+            // A clock that was ahead and was set right: a gap never ended later than the last poll (FAULTS 44).
+            if gap || self.resumed.get(feed).is_some_and(|at| *at > last) {
                 self.resumed.insert(*feed, last);
             }
         }

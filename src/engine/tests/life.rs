@@ -613,6 +613,18 @@ fn fault_50_a_restart_within_the_tolerance_keeps_for_and_a_longer_one_begins_ane
     }
 }
 
+#[test]
+fn fault_44_a_gap_that_ended_while_the_clock_was_ahead_holds_no_alert_back() {
+    let mut rig = Rig::new(vec![lasting()]);
+    rig.balance(after(1), 5_000).tell(after(1));
+    let wrong = T0.plus(HOUR * 24 * 365);
+    rig.balance(wrong, 100).tell(wrong);
+    for minute in 2..12 {
+        assert_eq!(rig.balance(after(minute), 100).lines(after(minute)), [""; 0], "minute {minute}");
+    }
+    assert_eq!(rig.balance(after(12), 100).tell(after(12)).len(), 1, "ten minutes since the clock was right");
+}
+
 // ---- all of it together -------------------------------------------------------------------------------------------
 
 #[derive(Debug, Clone)]
