@@ -143,20 +143,9 @@ fn grouping(r: &mut Reader<'_>) -> Grouping {
     }
 }
 
-/// A deployment is known by its id.
+/// By the names under which a silence knows them too.
 fn label(node: &Node) -> Read<Label> {
-    node.word(&[
-        ("rule", Label::Rule),
-        ("kind", Label::Kind),
-        ("severity", Label::Severity),
-        ("team", Label::Team),
-        ("name", Label::Name),
-        ("gpu_type", Label::GpuType),
-        ("provider", Label::Provider),
-        ("region", Label::Region),
-        ("instance_type", Label::InstanceType),
-        ("deployment", Label::Id),
-    ])
+    node.word(&Label::ALL.map(|label| (label.as_str(), label)))
 }
 
 fn repeat(r: &mut Reader<'_>) -> BTreeMap<Severity, Option<Duration>> {

@@ -480,7 +480,7 @@ fn grouping_has_the_defaults_of_the_contract_and_can_be_set() {
     let secs = Duration::from_secs;
     let by = vec![Label::Rule, Label::Team];
     assert_eq!(good("").grouping, Grouping { by, wait: secs(30), interval: secs(300) });
-    let text = "[notify]\ngroup_by = ['severity', 'deployment']\ngroup_wait = '0s'\ngroup_interval = '1h'";
+    let text = "[notify]\ngroup_by = ['severity', 'id']\ngroup_wait = '0s'\ngroup_interval = '1h'";
     let by = vec![Label::Severity, Label::Id];
     assert_eq!(good(text).grouping, Grouping { by, wait: Duration::ZERO, interval: HOUR });
     assert_eq!(good("[notify]\ngroup_by = []").grouping.by, []);
