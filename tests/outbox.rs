@@ -493,22 +493,27 @@ async fn fault_64_when_the_money_ends_before_the_next_attempt_everybody_is_told_
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_receiver_that_takes_nothing_is_tried_with_one_notice_at_a_time_and_gets_all_once_it_lives() {
     const ROWS: usize = 40;
+    const NOT_TAKEN: usize = 12;
     let mut rig = Rig::new(600, PATIENT);
-    let dead = rig.scripted("dead", (0..8).map(|_| not_taken()).collect(), None);
+    let dead = rig.scripted("dead", (0..NOT_TAKEN).map(|_| not_taken()).collect(), None);
     let healthy = rig.scripted("healthy", Vec::new(), None);
     let begin = rig.now();
     let teams: Vec<String> = (0..ROWS).map(|n| format!("t{n}")).collect();
     let all = teams.iter().map(|team| notice(team, Transition::Firing, begin, &["dead", "healthy"]));
     rig.commit(all.collect()).await;
     rig.start();
-    rig.until("eight attempts", async || dead.lock().unwrap().len() >= 8).await;
+    rig.until("all at the healthy one", async || healthy.lock().unwrap().len() >= ROWS).await;
+    let tried = dead.lock().unwrap().len();
+    assert!(tried < ROWS, "nobody else waits: {tried} attempts");
+    rig.until("the attempts in vain", async || dead.lock().unwrap().len() >= NOT_TAKEN).await;
     let took = rig.now().since(begin);
-    assert_eq!(healthy.lock().unwrap().len(), ROWS, "nobody else waits");
-    // 30 s, 1 m, 2 m, 4 m and 5 m between the fourth attempt and the eighth; each notice alone would have been tried twice by now.
+    // On a busy machine the first notice may be due again before the third is tried, and that does not count. Still the pauses
+    // between the last five attempts are 30 s, 1 m, 2 m and 4 m at least; each notice alone would have been tried at once.
     assert!(took >= Duration::from_secs(450), "{took:?}");
     rig.empty().await;
     assert!(rig.ends().values().all(|(state, _)| *state == DELIVERED));
-    assert_eq!(dead.lock().unwrap().len(), ROWS + 8);
+    let attempts = dead.lock().unwrap().len();
+    assert_eq!(attempts, ROWS + NOT_TAKEN);
     assert!(rig.finish().await.iter().all(Result::is_ok));
 }
 
