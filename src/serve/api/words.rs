@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use super::{At, Look, Next, Source, deployments::up};
 use crate::model::{
-    AlertKey, AlertState, Forecast, HeldReason, Period, Rule, RuleKind, Status, Subject, Time, Tracked,
-    humanize,
+    Activity, AlertKey, AlertState, Forecast, HeldReason, Period, Rule, RuleKind, Status, Subject, Time,
+    Tracked, humanize,
 };
 
 /// What a rule is about.
@@ -146,11 +146,12 @@ fn lasting(look: Look<'_>, kind: &RuleKind, tracked: &Tracked) -> Option<(Time, 
     }
 }
 
-/// Since when every source says idle; `None` while one does not.
+/// Since when it is measured idle, if it is.
 fn idle_since(look: Look<'_>, tracked: &Tracked) -> Option<Time> {
-    let sources = look.view.snapshot.activity.get(&tracked.deployment.id)?;
-    let since: Option<Vec<Time>> = sources.values().map(|source| source.idle_since).collect();
-    since?.into_iter().max()
+    match look.view.snapshot.activity_of(&tracked.deployment.id, look.now) {
+        Activity::Idle { since, .. } => Some(since),
+        Activity::Busy | Activity::Unknown => None,
+    }
 }
 
 /// What the rule waits for.
