@@ -124,6 +124,7 @@ fn fault_33_on_a_full_disk_nothing_is_told_that_is_not_kept_and_all_of_it_once_t
     lab.config(&[("hook", &hook)], "");
     let mut daemon = lab.start();
     hook.wait_for("low-balance", "alert.firing");
+    hook.wait_for("disk-low", "alert.firing");
     daemon.wait_until_ready();
 
     let filler = small.fill();
@@ -132,14 +133,14 @@ fn fault_33_on_a_full_disk_nothing_is_told_that_is_not_kept_and_all_of_it_once_t
     until("the refusal", || daemon.log().contains("cannot commit; nothing is lost").then_some(()));
     assert!(daemon.is_alive(), "{}", daemon.log());
     assert_eq!(daemon.get("/healthz").unwrap().0, 200);
-    assert_eq!(hook.sent().len(), 1, "what is not committed is not told");
+    assert_eq!(hook.sent().len(), 2, "what is not committed is not told");
 
     fs::remove_file(filler).unwrap();
     hook.wait_for("key-rejected", "alert.firing");
     assert_eq!(daemon.terminate().code(), Some(0), "{}", daemon.log());
     let check: String = lab.reader().query_row("PRAGMA quick_check", [], |row| row.get(0)).unwrap();
     assert_eq!(check, "ok");
-    assert_eq!(hook.sent().len(), 2, "each once");
+    assert_eq!(hook.sent().len(), 3, "each once");
 }
 
 #[test]
