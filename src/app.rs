@@ -26,10 +26,12 @@ use crate::{
     store::{OpenError, Recovered, Store},
 };
 
+mod archive;
 mod parts;
 mod servers;
 mod supervisor;
 
+pub use archive::Archive;
 pub use parts::{activity_sources, cadence, find_key, outward, prober_options, receivers, transport_options};
 pub use supervisor::{Supervisor, status_line};
 
@@ -141,6 +143,7 @@ pub async fn daemon(config: Option<&Path>, env: &Env) -> Result<(), AppError> {
         receivers = receivers.len(),
         "started"
     );
+    let archive = Archive { path: settings.store.path.clone(), clock: clock.clone() };
     let wiring = Wiring {
         api: transport_options(&settings, api_key, clock.clone()),
         calls_per_15m: settings.collect.calls_per_15m,
@@ -156,7 +159,11 @@ pub async fn daemon(config: Option<&Path>, env: &Env) -> Result<(), AppError> {
         prober: prober_options(&settings.store.path),
         listener,
         socket: settings.serve.socket,
-        serve: ServeOptions { hosts: settings.serve.hosts, ..ServeOptions::default() },
+        serve: ServeOptions {
+            hosts: settings.serve.hosts,
+            records: Some(Arc::new(archive)),
+            ..ServeOptions::default()
+        },
         heart: Arc::new(Supervisor::new(clock.clone())),
         metrics,
         clock,

@@ -14,7 +14,7 @@ use std::{
     os::unix::fs::PermissionsExt as _,
     path::Path,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
@@ -24,12 +24,12 @@ use serde_json::{Value, json};
 use spheron_watch::{
     clock::Clock,
     model::{
-        AlertKey, AlertState, Answer, Feed, Held, HeldReason, Matcher, Presence, Reasons, Rule, RuleKind,
-        Severity, Silence, Snapshot, Status, Subject, Time, Tracked, Usd, View,
+        AlertKey, AlertState, Answer, Cost, CostBy, Feed, Held, HeldReason, Matcher, Presence, Reasons, Rule,
+        RuleKind, Severity, Silence, Snapshot, Status, Subject, Time, Tracked, Usd, View,
     },
     serve::{
         SelfMetrics, ServeOptions, Socket, SocketError,
-        api::{self, Look, Orders, Problem, Sending, Source},
+        api::{self, Look, Orders, Problem, Records, Sending, Source},
         serve, serve_socket,
     },
 };
@@ -56,14 +56,14 @@ fn rule(name: &str, kind: RuleKind, severity: Severity) -> Rule {
     }
 }
 
-fn of(tracked: &Tracked) -> Subject {
+fn of_tracked(tracked: &Tracked) -> Subject {
     Subject::Deployment { id: tracked.deployment.id.clone(), created_at: tracked.deployment.created_at }
 }
 
 /// Why nothing is told in the small account.
 fn reasons() -> Vec<Held> {
-    let running = of(&fleet::tracked(1, 1, Status::Running, START));
-    let deploying = of(&fleet::tracked(3, 2, Status::Deploying, START));
+    let running = of_tracked(&fleet::tracked(1, 1, Status::Running, START));
+    let deploying = of_tracked(&fleet::tracked(3, 2, Status::Deploying, START));
     let team = Subject::Team { id: fleet::team(1) };
     let until = START.plus(HOUR + Duration::from_secs(60));
     let held =
@@ -94,7 +94,7 @@ fn view() -> View {
     ]);
     let pending = AlertKey {
         rule: "running-long".into(),
-        subject: of(&fleet::tracked(3, 2, Status::Deploying, START)),
+        subject: of_tracked(&fleet::tracked(3, 2, Status::Deploying, START)),
     };
     let state = AlertState::Pending { since: now.minus(Duration::from_secs(540)), fired: Vec::new() };
     view.latent = [(pending, (state, Severity::Warning))].into();
@@ -117,7 +117,9 @@ fn silence(id: &str, rule: &str, starts: Time, ends: Time) -> Silence {
 
 fn get(view: &View, path: &str, query: &str) -> Result<Value, Problem> {
     let held = if api::asks_why(path) { reasons() } else { Vec::new() };
-    let look = Look { view, held: &held, now: START.plus(HOUR), source: Source::Daemon };
+    let books = Books::default();
+    let look =
+        Look { view, held: &held, now: START.plus(HOUR), source: Source::Daemon, records: Some(&books) };
     api::get(look, path, query).map(|text| serde_json::from_str(&text).unwrap())
 }
 
@@ -163,6 +165,91 @@ fn the_silences() {
     insta::assert_snapshot!(document("/silences", ""));
 }
 
+/// What was spent, whatever the span; and which spans were asked for.
+#[derive(Debug, Default)]
+struct Books {
+    asked: Mutex<Vec<(Time, Time, CostBy)>>,
+    closed: bool,
+}
+
+impl Records for Books {
+    fn costs(&self, since: Time, until: Time, by: CostBy) -> Result<Vec<Cost>, String> {
+        self.asked.lock().unwrap().push((since, until, by));
+        if self.closed {
+            return Err("disk I/O error".to_owned());
+        }
+        let of = |subject, from, cents| Cost {
+            team: fleet::team(1),
+            from,
+            subject,
+            amount: Usd::from_cents(cents),
+            estimated: Usd::from_cents(cents / 10),
+        };
+        let deployment = of_tracked(&fleet::tracked(1, 1, Status::Running, START));
+        let volume = Subject::Volume { id: fleet::tracked_volume(1, 1, None, START).volume.id };
+        Ok(match by {
+            CostBy::Team => vec![of(None, None, 5_000)],
+            CostBy::Subject => vec![of(Some(deployment), None, 4_900), of(Some(volume), None, 100)],
+            CostBy::Hour | CostBy::Day => vec![of(None, Some(since), 2_000), of(None, Some(until), 3_000)],
+        })
+    }
+}
+
+#[test]
+fn the_costs_by_subject() {
+    insta::assert_snapshot!(document("/costs", "by=subject&since=2026-09-21T12:00:00Z"));
+}
+
+#[test]
+fn costs_name_the_whole_hours_that_they_are_of() {
+    let (view, books) = (view(), Books::default());
+    let now = START.plus(HOUR);
+    let look = Look { view: &view, held: &[], now, source: Source::Daemon, records: Some(&books) };
+    let get =
+        |query: &str| api::get(look, "/costs", query).map(|t| serde_json::from_str::<Value>(&t).unwrap());
+    let asked = || books.asked.lock().unwrap().pop();
+    let at = |text: &str| Time::parse_rfc3339(text).unwrap();
+
+    let whole = get("").unwrap();
+    assert_eq!(
+        (&whole["by"], &whole["amount"], &whole["estimated"]),
+        (&json!("team"), &json!("50"), &json!("5"))
+    );
+    let (since, until, by) = asked().unwrap();
+    assert_eq!(by, CostBy::Team);
+    assert!(until >= now && until.since(now) < HOUR, "the hour that runs counts");
+    assert_eq!((until.since(since), until.secs() % 3_600), (HOUR * 24 * 31, 0));
+    assert_eq!((&whole["since"], &whole["until"]), (&json!(since.to_string()), &json!(until.to_string())));
+
+    let hours = get("by=hour&since=2026-09-01T00:59:59Z&until=2026-09-01T02:00:00%2B00:00&limit=1").unwrap();
+    assert_eq!(asked(), Some((at("2026-09-01T00:00:00Z"), at("2026-09-01T02:00:00Z"), CostBy::Hour)));
+    assert_eq!(
+        (&hours["total"], &hours["next_offset"], &hours["amount"]),
+        (&json!(2), &json!(1), &json!("50"))
+    );
+
+    for (query, says) in [
+        ("by=gpu", "`by` is `team`, `day`, `hour` or `subject`"),
+        ("since=yesterday", "`since` is a time with an offset"),
+        ("since=2026-09-01T00:00:00", "`since` is a time with an offset"),
+        ("until=2026-09-01T00:00:00Z&since=2026-09-01T00:00:00Z", "`since` is not before `until`"),
+        ("by=hour&since=2026-01-01T00:00:00Z", "by hour there are 31 days at once at most"),
+        ("by=day&since=2020-01-01T00:00:00Z", "by day there are 800 days at once at most"),
+        ("team=x", "a parameter that this path does not know"),
+    ] {
+        let problem = get(query).unwrap_err();
+        assert_eq!(problem.status, 400, "{query}");
+        assert!(problem.detail.contains(says), "{query}: {problem}");
+    }
+    assert_eq!(asked(), None, "nothing is read for a question that is refused");
+    assert!(get("by=subject&since=2020-01-01T00:00:00Z").is_ok());
+    let closed = Books { closed: true, ..Books::default() };
+    for records in [None, Some(&closed as &dyn Records)] {
+        let problem = api::get(Look { records, ..look }, "/costs", "").unwrap_err();
+        assert_eq!(problem.status, 503, "{problem}");
+    }
+}
+
 #[test]
 fn why_a_deployment() {
     insta::assert_snapshot!(document("/why/train-1", ""));
@@ -171,7 +258,8 @@ fn why_a_deployment() {
 #[test]
 fn a_database_claims_no_judgement_and_no_freshness() {
     let view = view();
-    let look = Look { view: &view, held: &[], now: START.plus(HOUR * 3), source: Source::Database };
+    let look =
+        Look { view: &view, held: &[], now: START.plus(HOUR * 3), source: Source::Database, records: None };
     let status: Value = serde_json::from_str(&api::get(look, "/status", "").unwrap()).unwrap();
     assert_eq!((&status["source"], &status["fresh"]), (&json!("database"), &json!(false)));
     assert_eq!(status["data_at"], START.plus(HOUR).to_string(), "as old as its last balance");
@@ -231,7 +319,7 @@ fn a_deployment_is_found_by_id_name_or_the_beginning_of_either_and_never_guessed
 fn an_ended_deployment_is_current_for_a_quarter_of_an_hour() {
     let mut view = view();
     let current = |view: &View, now: Time| {
-        let look = Look { view, held: &[], now, source: Source::Daemon };
+        let look = Look { view, held: &[], now, source: Source::Daemon, records: None };
         let page: Value =
             serde_json::from_str(&api::get(look, "/deployments", "current=true").unwrap()).unwrap();
         page["total"].as_u64().unwrap()
@@ -250,7 +338,7 @@ fn fault_81_ten_thousand_deployments_come_in_pages_that_add_up() {
     let view = fleet::standard(10_000, START);
     let (mut offset, mut seen, mut pages) = (0, Vec::new(), 0);
     loop {
-        let look = Look { view: &view, held: &[], now: START, source: Source::Daemon };
+        let look = Look { view: &view, held: &[], now: START, source: Source::Daemon, records: None };
         let text = api::get(look, "/deployments", &format!("offset={offset}")).unwrap();
         assert!(text.len() < 1 << 20, "a page of {} bytes", text.len());
         let page: Value = serde_json::from_str(&text).unwrap();
@@ -438,12 +526,17 @@ async fn over_tcp_the_same_is_read_nothing_is_changed_and_the_host_is_checked() 
     let (views, receiver) = watch::channel(Arc::new(fleet::small(START, Clock::system().now())));
     let (metrics, stop) = (Arc::new(SelfMetrics::new().unwrap()), CancellationToken::new());
     // Even where a socket beside it may change things.
-    let options = ServeOptions { orders: Some(Arc::new(Loop(views))), ..ServeOptions::default() };
+    let options = ServeOptions {
+        orders: Some(Arc::new(Loop(views))),
+        records: Some(Arc::new(Books::default())),
+        ..ServeOptions::default()
+    };
     let task = tokio::spawn(serve(listener, options, receiver, metrics, Clock::system(), stop.clone()));
     let body = r#"{"matchers": {"rule": "x"}, "for_secs": 60}"#;
     for (request, host, status, says) in [
         ("GET /api/v1/status", "localhost", 200, "\"schema\":1"),
         ("GET /api/v1/deployments?current=true", "localhost", 200, "train-1"),
+        ("GET /api/v1/costs", "localhost", 200, "\"amount\":\"50\""),
         ("GET /api/v1/nothing", "localhost", 404, "there is no such path"),
         ("GET /api/v1/status", "rebound.example", 421, "`hosts` of `[serve]`"),
         ("POST /api/v1/silences", "localhost", 403, "control socket"),

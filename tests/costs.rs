@@ -11,11 +11,13 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use proptest::prelude::*;
 use spheron_watch::{
+    app::Archive,
     clock::Clock,
     model::{
         Books, Change, Charge, ChargeKind, Cost, CostBy, DeploymentId, Line, Purse, StepRecord, Subject,
-        TeamId, Time, TrackedTeam, Usd, VolumeId,
+        TeamId, Time, TrackedTeam, Usd, View, VolumeId,
     },
+    serve::api::{self, Costs, Look, Source},
     store::{Db, Reader},
 };
 
@@ -82,6 +84,28 @@ fn total(costs: &[Cost]) -> Usd {
 }
 
 #[test]
+fn the_api_reads_them_from_the_file_beside_the_writer() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("watch.db");
+    let (mut db, _) = Db::open(&path).unwrap();
+    db.commit(&record(0, vec![charge(1, 0, 7, ChargeKind::Accrued), charge(2, 0, 5, ChargeKind::Accrued)]))
+        .unwrap();
+    let (view, archive) = (View::default(), Archive { path, clock: Clock::system() });
+    let look = Look { view: &view, held: &[], now: hour(1), source: Source::Daemon, records: Some(&archive) };
+    let get =
+        |query: &str| api::get(look, "/costs", query).map(|t| serde_json::from_str::<Costs>(&t).unwrap());
+    let by_subject = get("by=subject").unwrap();
+    assert_eq!((by_subject.amount.0, by_subject.page.total), (Usd::from_nanos(12), 2));
+    let dearest = by_subject.page.items[0].subject.clone().unwrap();
+    assert_eq!((&*dearest.kind, dearest.id.as_deref()), ("deployment", Some("d/1")));
+    db.commit(&record(0, vec![charge(1, 0, 1, ChargeKind::Accrued)])).unwrap();
+    assert_eq!(get("").unwrap().amount.0, Usd::from_nanos(13), "what is committed is read");
+    std::fs::remove_file(&archive.path).unwrap();
+    let gone = get("").unwrap_err();
+    assert!(gone.status == 503 && gone.detail.contains("watch.db"), "{gone}");
+}
+
+#[test]
 fn costs_are_summed_by_team_hour_day_and_subject() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("watch.db");
@@ -102,7 +126,7 @@ fn costs_are_summed_by_team_hour_day_and_subject() {
         (
             cost.team.to_string(),
             from,
-            cost.subject.as_deref().map(str::to_owned),
+            cost.subject.as_ref().map(ToString::to_string),
             cost.amount.nanos(),
             cost.estimated.nanos(),
         )

@@ -97,6 +97,7 @@ async fn show(args: &DemoArgs, colors: Colors) -> anyhow::Result<()> {
     let (orders, control) = mpsc::channel(1);
     let metrics = Arc::new(SelfMetrics::new()?);
     app::declare(&metrics, &settings.rules, &receivers);
+    let archive = app::Archive { path: settings.store.path.clone(), clock: clock.clone() };
     let wiring = Wiring {
         clock: clock.clone(),
         api: app::transport_options(&settings, sim::KEY.to_owned().into(), clock.clone()),
@@ -113,7 +114,7 @@ async fn show(args: &DemoArgs, colors: Colors) -> anyhow::Result<()> {
         prober: app::prober_options(&settings.store.path),
         listener: Some(http),
         socket: None,
-        serve: ServeOptions::default(),
+        serve: ServeOptions { records: Some(Arc::new(archive)), ..ServeOptions::default() },
         heart: Arc::new(Hours { start, colors, told: AtomicI64::new(0) }),
         metrics,
         control,

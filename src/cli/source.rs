@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::client::{Client, ClientError};
 use crate::{
+    app::Archive,
     clock::Clock,
     config::{self, Env, Settings},
     engine::{Engine, Money},
@@ -35,6 +36,7 @@ pub enum SourceError {
 struct Known {
     view: View,
     held: Vec<Held>,
+    archive: Archive,
 }
 
 /// One command's source: the first answer decides which it is.
@@ -93,8 +95,9 @@ impl Source {
     }
 
     fn ask_database(&self, known: &Known, path: &str, query: &str) -> Result<String, SourceError> {
-        let Known { view, held } = known;
-        let look = Look { view, held, now: self.clock.now(), source: api::Source::Database };
+        let Known { view, held, archive } = known;
+        let (now, source) = (self.clock.now(), api::Source::Database);
+        let look = Look { view, held, now, source, records: Some(archive) };
         api::get(look, path, query).map_err(SourceError::Refused)
     }
 
@@ -109,7 +112,8 @@ impl Source {
             format!("its data are {} old", humanize(self.clock.now().since(at)))
         });
         self.notice = Some(format!("{daemon}\nThis is from the database, {}: {age}.", path.display()));
-        Ok(view(recovered, &self.settings, self.clock.now()))
+        let archive = Archive { path: path.clone(), clock: self.clock.clone() };
+        Ok(view(recovered, archive, &self.settings, self.clock.now()))
     }
 }
 
@@ -119,7 +123,7 @@ fn read(path: &Path, clock: &Clock) -> Result<Recovered, String> {
 }
 
 /// What the last commit left, as the daemon would have shown it; and why nothing was told, by the rules of now.
-fn view(recovered: Recovered, settings: &Settings, now: Time) -> Known {
+fn view(recovered: Recovered, archive: Archive, settings: &Settings, now: Time) -> Known {
     let money = Money::new(settings.collect.timezone.clone(), recovered.books);
     let mut engine =
         Engine::new(settings.rules.clone(), settings.account.teams.clone(), money, recovered.alerts)
@@ -137,7 +141,7 @@ fn view(recovered: Recovered, settings: &Settings, now: Time) -> Known {
         config_reload_ok: true,
         ..View::default()
     };
-    Known { view, held }
+    Known { view, held, archive }
 }
 
 /// A document for `-o json`: what the API gave, indented.

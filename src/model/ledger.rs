@@ -2,7 +2,7 @@
 //!
 //! It must never hold a float, nor count a moment twice: a line is accounted up to one instant, and goes on from there.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
@@ -115,8 +115,8 @@ pub struct Cost {
     pub team: TeamId,
     /// By hour or day: its beginning.
     pub from: Option<Time>,
-    /// By subject: as [`Subject`] displays.
-    pub subject: Option<Arc<str>>,
+    /// By subject: the deployment or volume.
+    pub subject: Option<Subject>,
     pub amount: Usd,
     /// Of the amount, what was not observed and no `totalCost` has confirmed.
     pub estimated: Usd,

@@ -50,6 +50,8 @@ pub struct ServeOptions {
     pub orders: Option<Arc<dyn api::Orders>>,
     /// Who says why nothing is told; `None`: nobody does.
     pub reasons: Option<Arc<dyn Reasons>>,
+    /// Who reads the database; `None`: nobody does.
+    pub records: Option<Arc<dyn api::Records>>,
 }
 
 impl Default for ServeOptions {
@@ -64,6 +66,7 @@ impl Default for ServeOptions {
             heartbeat: None,
             orders: None,
             reasons: None,
+            records: None,
         }
     }
 }

@@ -72,8 +72,7 @@ pub(super) fn build(
     metrics: Arc<SelfMetrics>,
     clock: Clock,
 ) -> Router {
-    let api =
-        Api { views: views.clone(), clock: clock.clone(), orders: None, reasons: options.reasons.clone() };
+    let api = Api::new(options, None, views.clone(), clock.clone());
     let api = any(move |request: Request| async move { api::answer(&api, request).await });
     let shared = Shared { views, metrics, clock, fleet: Arc::default() };
     let routes = Router::new()

@@ -290,7 +290,7 @@ fn subject_sums(conn: &Connection, (first, end): (i64, i64)) -> Result<Vec<Cost>
         costs.push(Cost {
             team: TeamId::new(words.word(row.get(0)?)?),
             from: None,
-            subject: Some(row.get(1)?),
+            subject: Some(codes::subject_of(&row.get::<_, String>(1)?)?),
             amount: usd(row, 2)?,
             estimated: usd(row, 3)?,
         });

@@ -12,12 +12,17 @@ use axum::{
 };
 use http_body_util::{BodyExt as _, Limited};
 use serde::{Deserialize, Serialize};
-use tokio::{sync::watch, time::timeout};
+use tokio::{
+    sync::{Mutex, watch},
+    task::spawn_blocking,
+    time::timeout,
+};
 
-use super::{At, Look, Problem, ROOT, Source, asks_why, get, query, silences};
+use super::{At, Look, Problem, ROOT, Records, Source, asks_records, asks_why, get, query, silences};
 use crate::{
     clock::Clock,
     model::{Held, Reasons, Silence, View},
+    serve::ServeOptions,
 };
 
 /// How long a change may take to be committed: an answer within the client's patience.
@@ -38,11 +43,14 @@ pub trait Orders: Send + Sync + fmt::Debug {
 /// What answers at one listener.
 #[derive(Clone)]
 pub struct Api {
-    pub views: watch::Receiver<Arc<View>>,
-    pub clock: Clock,
+    views: watch::Receiver<Arc<View>>,
+    clock: Clock,
     /// `None`: this listener changes nothing.
-    pub orders: Option<Arc<dyn Orders>>,
-    pub reasons: Option<Arc<dyn Reasons>>,
+    orders: Option<Arc<dyn Orders>>,
+    reasons: Option<Arc<dyn Reasons>>,
+    records: Option<Arc<dyn Records>>,
+    /// Questions to the database wait for each other.
+    reading: Arc<Mutex<()>>,
 }
 
 /// What `POST silences` takes: an end or a length.
@@ -82,12 +90,40 @@ fn below_root(uri: &Uri) -> &str {
 }
 
 impl Api {
+    pub fn new(
+        options: &ServeOptions,
+        orders: Option<Arc<dyn Orders>>,
+        views: watch::Receiver<Arc<View>>,
+        clock: Clock,
+    ) -> Self {
+        let (reasons, records) = (options.reasons.clone(), options.records.clone());
+        Self { views, clock, orders, reasons, records, reading: Arc::default() }
+    }
+
     async fn read(&self, uri: &Uri) -> Result<String, Problem> {
         let path = below_root(uri);
         let held = if asks_why(path) { self.held().await? } else { Arc::default() };
         let view = Arc::clone(&self.views.borrow());
+        if asks_records(path) {
+            return self.read_records(view, uri.clone()).await;
+        }
         let look = Look { held: &held, ..self.look(&view) };
         get(look, path, uri.query().unwrap_or_default())
+    }
+
+    /// Off the async threads. The reading itself holds the lock, so that clients who ask and hang up cannot pile up readings.
+    async fn read_records(&self, view: Arc<View>, uri: Uri) -> Result<String, Problem> {
+        let reading = Arc::clone(&self.reading).lock_owned().await;
+        let api = self.clone();
+        let answer = spawn_blocking(move || {
+            let _reading = reading;
+            let look = Look { records: api.records.as_deref(), ..api.look(&view) };
+            get(look, below_root(&uri), uri.query().unwrap_or_default())
+        });
+        answer.await.unwrap_or_else(|error| {
+            tracing::error!(%error, "a question to the database ended without an answer");
+            Err(Problem::new(500, "the question ended without an answer; see the daemon's log"))
+        })
     }
 
     async fn held(&self) -> Result<Arc<Vec<Held>>, Problem> {
@@ -99,7 +135,7 @@ impl Api {
     }
 
     fn look<'a>(&self, view: &'a View) -> Look<'a> {
-        Look { view, held: &[], now: self.clock.now(), source: Source::Daemon }
+        Look { view, held: &[], now: self.clock.now(), source: Source::Daemon, records: None }
     }
 
     async fn change(&self, request: Request) -> Result<Response, Problem> {

@@ -5,9 +5,11 @@
 
 mod alerts;
 mod changes;
+mod costs;
 mod deployments;
 mod problem;
 mod query;
+mod records;
 mod silences;
 mod status;
 mod teams;
@@ -18,9 +20,11 @@ mod words;
 
 pub use alerts::{About, Alert};
 pub use changes::{NewSilence, Orders, Sending};
+pub use costs::{Costs, Spent};
 pub use deployments::{Deployment, Named, Next};
 pub use problem::{Candidate, Problem};
 pub use query::encode;
+pub use records::Records;
 pub use silences::Silence;
 pub use status::{Counts, FeedStatus, Status};
 pub use teams::Team;
@@ -37,7 +41,7 @@ use query::Query;
 pub const ROOT: &str = "/api/v1";
 
 /// What there is, for whoever asks for something else.
-const PATHS: &str = "status, teams, deployments, volumes, alerts, silences, why/{deployment}";
+const PATHS: &str = "status, teams, deployments, volumes, alerts, silences, costs, why/{deployment}";
 
 /// Who knows: the running daemon, or what it left in the database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -55,12 +59,20 @@ pub struct Look<'a> {
     pub held: &'a [Held],
     pub now: Time,
     pub source: Source,
+    /// Who reads the database, for [`asks_records`].
+    pub records: Option<&'a dyn Records>,
 }
 
 /// Whether what lies at `path` below [`ROOT`] says why nothing is told: nobody makes reasons that nobody reads.
 pub fn asks_why(path: &str) -> bool {
     let segments = query::segments(path).unwrap_or_default();
     matches!(segments.first().map(|first| &**first), Some("alerts" | "why"))
+}
+
+/// Whether what lies at `path` is read from the database, which takes a while.
+pub fn asks_records(path: &str) -> bool {
+    let segments = query::segments(path).unwrap_or_default();
+    matches!(segments.first().map(|first| &**first), Some("costs"))
 }
 
 /// Answers a GET of `path` below [`ROOT`], percent-encoded as it was sent.
@@ -81,6 +93,7 @@ pub fn get(look: Look<'_>, path: &str, query: &str) -> Result<String, Problem> {
             json(&alerts::list(look, query.page(&["all"])?, all))
         }
         ["silences"] => json(&silences::list(look, query.page(&[])?)),
+        ["costs"] => json(&costs::costs(look, &query)?),
         ["why", deployment] => query.none().and_then(|()| json(&why::why(look, deployment)?)),
         _ => Err(Problem::new(404, format!("there is no such path below {ROOT}; there is: {PATHS}"))),
     }

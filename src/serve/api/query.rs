@@ -53,6 +53,10 @@ impl<'a> Query<'a> {
         self.only(&[])
     }
 
+    pub fn text(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(|value| &**value)
+    }
+
     pub fn flag(&self, name: &str) -> Result<bool, Problem> {
         match self.0.get(name).map(|value| &**value) {
             None | Some("false") => Ok(false),
