@@ -15,8 +15,12 @@ mod happened;
 mod oracles;
 #[path = "simulation/planted.rs"]
 mod planted;
+#[path = "simulation/resources.rs"]
+mod resources;
 #[path = "simulation/run.rs"]
 mod run;
+#[path = "simulation/spending.rs"]
+mod spending;
 #[path = "simulation/truth.rs"]
 mod truth;
 

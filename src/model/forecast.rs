@@ -15,6 +15,12 @@ pub struct Forecast {
     pub committed_end: Option<Time>,
     /// When it ends at the observed burn.
     pub observed_end: Option<Time>,
+    /// Of the balance, what is used and not debited yet.
+    pub undebited: Usd,
+    /// The committed burn and the sooner end without what the last list lacks and nobody has asked for yet: what begins to
+    /// fire rests on these, what ends on all.
+    pub certain: Usd,
+    pub certain_end: Option<Time>,
     /// Spent so far in the calendar day, week and month of the configured zone.
     pub day: Spend,
     pub week: Spend,

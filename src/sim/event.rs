@@ -169,6 +169,7 @@ impl World {
         }
         for disk in self.disks.iter_mut().filter(|d| d.attached.contains(&id)) {
             disk.detach(now);
+            disk.changed(now);
         }
     }
 
@@ -223,7 +224,7 @@ impl World {
         }
         let (index, meter) = (self.disks.len(), self.ledger.open(purse, spec.rate, self.now));
         self.disk_of.insert(id.clone(), index);
-        let target = spec.attach_to.take();
+        let (target, used_bytes) = (spec.attach_to.take(), spec.used_bytes);
         self.disks.push(Disk {
             volume_id: format!("vol-{id}"),
             id: id.clone(),
@@ -236,6 +237,7 @@ impl World {
             detached_at: None,
             priced_at: self.now,
             meter,
+            past: vec![(self.now, VolumeStatus::Available, used_bytes)],
             json: None,
         });
         self.start_cycles(meter, Owner::Disk(index));
@@ -262,7 +264,7 @@ impl World {
         };
         disk.detach(now);
         disk.status = VolumeStatus::Deleted;
-        disk.json = None;
+        disk.changed(now);
         let (meter, team) = (disk.meter, disk.team);
         if self.ledger.is_open(meter) {
             self.ledger.close(meter, now);
@@ -277,7 +279,7 @@ impl World {
         let disk = self.disk_of.get(id).and_then(|i| self.disks.get_mut(*i));
         if let Some(disk) = disk.filter(|d| d.status != VolumeStatus::Deleted) {
             change(disk, now);
-            disk.json = None;
+            disk.changed(now);
         }
     }
 
@@ -302,7 +304,6 @@ impl Disk {
             self.attached.clear();
             self.status = VolumeStatus::Available;
             self.detached_at = Some(now);
-            self.json = None;
         }
     }
 }

@@ -203,6 +203,31 @@ impl Ledger {
             .map_or(Usd::ZERO, |p| p.open.iter().filter_map(|id| self.meter(*id)).map(|m| m.rate).sum())
     }
 
+    /// Every rate of a meter with its beginning; zero while it is closed.
+    pub fn rates(&self, meter: MeterId) -> &[(Time, Usd)] {
+        self.meter(meter).map_or(&[], |m| &m.rates)
+    }
+
+    /// Every burn that there ever was, with its beginning.
+    pub fn burns(&self, purse: PurseId) -> Vec<(Time, Usd)> {
+        let mut steps: Vec<(Time, Usd, Usd)> = Vec::new();
+        for meter in self.meters.iter().filter(|m| m.purse == purse) {
+            let before = std::iter::once(Usd::ZERO).chain(meter.rates.iter().map(|(_, rate)| *rate));
+            steps.extend(meter.rates.iter().zip(before).map(|((at, rate), before)| (*at, before, *rate)));
+        }
+        steps.sort_unstable();
+        let mut burns: Vec<(Time, Usd)> = Vec::new();
+        let mut burn = Usd::ZERO;
+        for (at, before, after) in steps {
+            burn = burn.saturating_sub(before).saturating_add(after);
+            match burns.last_mut() {
+                Some(last) if last.0 == at => last.1 = burn,
+                Some(_) | None => burns.push((at, burn)),
+            }
+        }
+        burns
+    }
+
     pub fn charged(&self, meter: MeterId) -> Usd {
         self.meter(meter).map_or(Usd::ZERO, |m| m.charged)
     }

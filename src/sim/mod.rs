@@ -25,5 +25,5 @@ pub use resource::{AutoTopUp, FAKE_KUBECONFIG, Spec, VolumeSpec};
 pub use routes::Endpoint;
 pub use script::DEMO_SPEED;
 pub use server::serve;
-pub use truth::{Life, Passage};
+pub use truth::{Life, Passage, VolumeLife};
 pub use world::{Terms, World};

@@ -173,5 +173,14 @@ pub(super) struct Disk {
     pub detached_at: Option<Time>,
     pub priced_at: Time,
     pub meter: MeterId,
+    /// Every status and used bytes that it had, with their beginning.
+    pub past: Vec<(Time, VolumeStatus, u64)>,
     pub json: Option<Arc<str>>,
+}
+
+impl Disk {
+    pub fn changed(&mut self, now: Time) {
+        self.json = None;
+        self.past.push((now, self.status.clone(), self.spec.used_bytes));
+    }
 }

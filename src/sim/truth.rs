@@ -6,10 +6,10 @@ use std::collections::BTreeMap;
 
 use super::{
     ledger::{MeterId, PurseId},
-    resource::Machine,
+    resource::{Disk, Machine},
     world::World,
 };
-use crate::model::{DeploymentId, Status, TeamId, Time, Usd, VolumeId};
+use crate::model::{DeploymentId, Status, TeamId, Time, Usd, VolumeId, VolumeStatus};
 
 /// A deployment took on a status.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,6 +27,18 @@ pub struct Life {
     pub instance_type: String,
     /// Every status with its beginning; the first is `deploying`.
     pub statuses: Vec<(Time, Status)>,
+    /// Every rate with its beginning; zero once it has ended.
+    pub rates: Vec<(Time, Usd)>,
+}
+
+/// One volume that there was.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VolumeLife {
+    pub id: VolumeId,
+    pub team: TeamId,
+    pub size_gb: u32,
+    /// Every status and used bytes with their beginning.
+    pub states: Vec<(Time, VolumeStatus, u64)>,
 }
 
 impl World {
@@ -111,6 +123,7 @@ impl World {
             team: m.spec.team.clone(),
             instance_type: m.spec.instance_type.clone(),
             statuses: Vec::new(),
+            rates: self.ledger.rates(m.meter).to_vec(),
         };
         let mut lives: Vec<Life> = self.machines.iter().map(life).collect();
         // A new machine's first passage is to `deploying`, and nothing is deployed a second time.
@@ -125,6 +138,21 @@ impl World {
             }
         }
         lives
+    }
+
+    pub fn volume_lives(&self) -> Vec<VolumeLife> {
+        let life = |d: &Disk| VolumeLife {
+            id: d.id.clone(),
+            team: d.spec.team.clone(),
+            size_gb: d.spec.size_gb,
+            states: d.past.clone(),
+        };
+        self.disks.iter().map(life).collect()
+    }
+
+    /// Σ rates of all that billed, with its beginning.
+    pub fn burns(&self, team: &TeamId) -> Vec<(Time, Usd)> {
+        self.purse(team).map_or_else(Vec::new, |p| self.ledger.burns(p))
     }
 
     pub fn name(&self, id: &DeploymentId) -> Option<&str> {

@@ -34,7 +34,7 @@ const FAULTS: [&str; 20] = [
     "Cut",
 ];
 
-const RULES: [&str; 8] = [
+const RULES: [&str; 18] = [
     "balance",
     "balance_unknown",
     "running_long",
@@ -43,6 +43,16 @@ const RULES: [&str; 8] = [
     "fleet_shrunk",
     "blind",
     "key_rejected",
+    "runway",
+    "burn_rate",
+    "budget",
+    "balance_jump",
+    "failed",
+    "stuck",
+    "new_deployment",
+    "rate_changed",
+    "unattached_volume",
+    "volume_full",
 ];
 
 pub fn what_never_happened(evidence: &Evidence) -> Vec<String> {

@@ -6,7 +6,9 @@ use std::{cell::Cell, rc::Rc, sync::Arc};
 
 use spheron_watch::{
     drive::simulate::{Simulation, Tamper},
-    model::{AlertKey, DeploymentId, EventId, Notice, Severity, StepRecord, Subject, Time, Transition},
+    model::{
+        AlertKey, DeploymentId, EventId, Mark, Notice, Rule, Severity, StepRecord, Subject, Time, Transition,
+    },
     sim::{Ask, KEY},
 };
 
@@ -28,7 +30,7 @@ fn with(tamper: impl FnMut(&mut StepRecord) + 'static) -> Plant {
 }
 
 /// Which oracle misses which kind of alert.
-const MISSED: [(&str, &str); 9] = [
+const MISSED: [(&str, &str); 19] = [
     ("balance", oracles::LOW_BALANCE),
     ("balance_unknown", oracles::UNKNOWN_BALANCE),
     ("running_long", oracles::LONG_RUN),
@@ -38,6 +40,16 @@ const MISSED: [(&str, &str); 9] = [
     ("fleet_shrunk", oracles::SHRUNK_FLEET),
     ("blind", oracles::BLINDNESS),
     ("key_rejected", oracles::REJECTED_KEY),
+    ("failed", oracles::FAILURE),
+    ("stuck", oracles::STUCK),
+    ("new_deployment", oracles::ARRIVALS),
+    ("rate_changed", oracles::RATE),
+    ("unattached_volume", oracles::UNATTACHED),
+    ("volume_full", oracles::FULL),
+    ("runway", oracles::RUNWAY),
+    ("burn_rate", oracles::BURN),
+    ("budget", oracles::BUDGET),
+    ("balance_jump", oracles::TOP_UP),
 ];
 
 #[test]
@@ -63,14 +75,12 @@ fn an_engine_that_tells_nothing_is_missed_by_every_oracle_of_lost_alerts() {
     }
 }
 
-fn forged(kind: &str, subject: Subject, transition: Transition, at: Time) -> Notice {
-    let rule = kind
-        .replace('_', "-")
-        .replace("balance", "low-balance")
-        .replace("low-balance-unknown", "balance-unknown");
+fn forged(rules: &[Rule], kind: &str, subject: Subject, transition: Transition, at: Time) -> Notice {
+    let rule = rules.iter().find(|rule| rule.kind.as_str() == kind);
+    let rule = rule.map_or_else(|| Arc::from(kind), |rule| rule.name.clone());
     Notice {
         id: EventId::from_text(format!("forged {kind} of {subject}")),
-        key: AlertKey { rule: rule.into(), subject },
+        key: AlertKey { rule, subject },
         kind: kind.into(),
         transition,
         severity: Severity::Critical,
@@ -95,23 +105,40 @@ fn an_alert_of_any_kind_that_is_not_true_is_found() {
     let (alive, _) = honest.truth.lives.iter().find(|(_, life)| life.statuses[0].0 > START).unwrap();
     let nobody = Subject::Deployment { id: DeploymentId::new("nobody"), created_at: START };
     let mut forgeries = Vec::new();
-    for kind in ["balance", "balance_unknown", "fleet_shrunk"] {
+    for kind in ["balance", "balance_unknown", "fleet_shrunk", "runway", "burn_rate", "unexplained_spend"] {
         forgeries.push((kind, team.clone(), Transition::Firing));
     }
     for subject in [alive.clone(), nobody] {
-        forgeries.push(("running_long", subject.clone(), Transition::Firing));
-        forgeries.push(("provider_stopped", subject.clone(), Transition::Firing));
-        forgeries.push(("spot_interrupted", subject.clone(), Transition::Event));
+        for kind in ["running_long", "provider_stopped", "stuck", "idle", "overpaying"] {
+            forgeries.push((kind, subject.clone(), Transition::Firing));
+        }
+        for kind in ["spot_interrupted", "failed", "rate_changed"] {
+            forgeries.push((kind, subject.clone(), Transition::Event));
+        }
+    }
+    let unborn = Subject::Deployment { id: DeploymentId::new("unborn"), created_at: START };
+    forgeries.push(("new_deployment", unborn, Transition::Event));
+    for volume in honest.truth.volumes.keys() {
+        for kind in ["unattached_volume", "volume_full"] {
+            forgeries.push((kind, Subject::Volume { id: volume.clone() }, Transition::Firing));
+        }
+    }
+    let Subject::Team { id: of } = &team else { panic!("not a team") };
+    for (kind, mark) in
+        [("budget", Mark::Spent(100)), ("budget", Mark::Forecast(1_000)), ("balance_jump", Mark::Balance)]
+    {
+        forgeries.push((kind, Subject::Occasion { team: of.clone(), at: START, mark }, Transition::Event));
     }
     for kind in ["blind", "key_rejected"] {
         forgeries.push((kind, Subject::Account, Transition::Firing));
     }
-    let mut left = forgeries.clone();
+    let (mut left, rules) = (forgeries.clone(), honest.rules.clone());
     let evidence = run_with(
         fair,
         with(move |record| {
             if record.at > START.plus(HOUR * 5) {
-                let forge = |(kind, subject, transition)| forged(kind, subject, transition, record.at);
+                let forge =
+                    |(kind, subject, transition)| forged(&rules, kind, subject, transition, record.at);
                 record.notices.extend(left.drain(..).map(forge));
             }
         }),
@@ -177,7 +204,7 @@ fn an_event_told_twice_under_two_ids_is_found() {
             record.notices.extend(again);
         }),
     );
-    assert_eq!(tripped(&evidence), [oracles::PROVIDER_END]);
+    assert_eq!(tripped(&evidence), [oracles::PROVIDER_END, oracles::FAILURE, oracles::ARRIVALS]);
 }
 
 #[test]

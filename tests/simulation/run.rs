@@ -9,7 +9,7 @@ use spheron_watch::{
     config::{self, Env},
     drive::simulate::{Asked, Scenario, Sent, Simulation, Tamper},
     model::{Access, Feed, Grouping, Presence, Rule, Snapshot, Time},
-    sim::{CallStats, Event, FaultPlan, Spec, Window, World},
+    sim::{CallStats, Event, FaultPlan, Spec, VolumeSpec, Window, World},
     store::Recovered,
 };
 
@@ -20,7 +20,7 @@ pub const MINUTE: Duration = Duration::from_secs(60);
 pub const HOUR: Duration = Duration::from_secs(3_600);
 pub const DAY: Duration = Duration::from_secs(86_400);
 
-/// The rules are the defaults; two receivers hear of everything.
+/// The rules are the defaults and some that have none; two receivers hear of everything.
 const CONFIG: &str = r#"
 [[receiver]]
 name = "ops"
@@ -30,6 +30,18 @@ name = "hook"
 webhook = { url_file = "/nowhere" }
 [notify]
 receivers = ["ops", "hook"]
+[[rule]]
+name = "burn-rate"
+kind = "burn_rate"
+above = 9.5
+[[rule]]
+name = "daily-budget"
+kind = "budget"
+amount = 150.0
+period = "day"
+[[rule]]
+name = "new-deployment"
+kind = "new_deployment"
 "#;
 
 /// What may go wrong, and for how long.
@@ -220,6 +232,17 @@ fn incidents(world: &mut World, rng: &mut fastrand::Rng, case: Case) {
             let id = world.deploy(at, Spec::new(&research, &format!("sweep-{number}")));
             world.at(at.plus(HOUR), Event::UserTerminate(id));
         }
+    }
+    // One that boots for too long, and a volume that fills up, is emptied, and is used for a while.
+    for day in (0..case.days).step_by(4) {
+        let at = START.plus(DAY * day + MINUTE * rng.u32(60..1_000));
+        let boot = MINUTE * rng.u32(40..120);
+        let id = world.deploy(at, Spec::new(&research, &format!("slow-{day}")).boot(boot));
+        let volume = world.add_volume(at, VolumeSpec::new(&research, &format!("scratch-{day}"), 10));
+        world.at(at.plus(boot), Event::AttachVolume(volume.clone(), id.clone()));
+        world.at(at.plus(HOUR * 3), Event::FillVolume(volume.clone(), 9_500_000_000));
+        world.at(at.plus(HOUR * 6), Event::FillVolume(volume, 1_000_000_000));
+        world.at(at.plus(HOUR * 8), Event::UserTerminate(id));
     }
     for _ in 0..case.days {
         let at = START.plus(MINUTE * rng.u32(1..case.days * 24 * 60));

@@ -5,15 +5,18 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use spheron_watch::{
-    model::{Status, Subject, TeamId, Time, Usd},
-    sim::{Life, World},
+    model::{Status, Subject, TeamId, Time, Usd, VolumeId},
+    sim::{Life, VolumeLife, World},
 };
 
 use crate::run::Scripted;
 
 pub struct Truth {
     pub lives: BTreeMap<Subject, Life>,
+    pub volumes: BTreeMap<VolumeId, VolumeLife>,
     pub balances: BTreeMap<TeamId, Vec<(Time, Usd)>>,
+    /// Σ rates of all that billed.
+    pub burns: BTreeMap<TeamId, Vec<(Time, Usd)>>,
     pub revoked: Vec<(Time, Time)>,
     pub hidden: Vec<(Time, Time)>,
     pub hidden_team: TeamId,
@@ -36,7 +39,9 @@ impl Truth {
         });
         Self {
             lives: world.lives().into_iter().map(|life| (subject(&life), life)).collect(),
+            volumes: world.volume_lives().into_iter().map(|life| (life.id.clone(), life)).collect(),
             balances: balances.collect(),
+            burns: world.teams().into_iter().map(|team| (team.clone(), world.burns(&team))).collect(),
             revoked: scripted.revoked,
             hidden: scripted.hidden,
             hidden_team: world.teams()[1].clone(),
@@ -75,6 +80,12 @@ pub fn meets(spans: &[(Time, Time)], from: Time, until: Time) -> bool {
 pub fn between<T>(steps: &[(Time, T)], from: Time, until: Time) -> impl Iterator<Item = &(Time, T)> {
     let first = steps.partition_point(|(at, _)| *at <= from).saturating_sub(1);
     steps.iter().skip(first).take_while(move |(at, _)| *at <= until)
+}
+
+/// What held at a time.
+pub fn value_at<T>(steps: &[(Time, T)], at: Time) -> Option<&T> {
+    let after = steps.partition_point(|(since, _)| *since <= at);
+    after.checked_sub(1).map(|last| &steps[last].1)
 }
 
 /// The spans in which something held of the steps; the last may have no end.

@@ -95,9 +95,9 @@ impl Money {
             touched: &mut booked.lines,
         };
         for tracked in snapshot.deployments.values() {
-            let denied = snapshot.teams.get(&tracked.deployment.team).is_some_and(|t| t.denied.is_some());
+            let team = snapshot.teams.get(&tracked.deployment.team).map(|team| &**team);
             let tally = tally_of(&mut tallies, &tracked.deployment.team);
-            pass.deployment(tracked, &self.deployments, denied, tally);
+            pass.deployment(tracked, &self.deployments, team, tally);
         }
         for tracked in snapshot.volumes.values() {
             let tally = tally_of(&mut tallies, &tracked.volume.team);
@@ -133,7 +133,8 @@ impl Money {
                 (None, Some(purse)) => spent(purse),
                 (None, None) => Forecast::default(),
             };
-            Forecast { committed: snapshot.burn_per_hour(team), ..known }
+            let committed = snapshot.burn_per_hour(team);
+            Forecast { committed, certain: committed, ..known }
         };
         snapshot.teams.keys().map(|team| (team.clone(), of(team))).collect()
     }
@@ -186,21 +187,34 @@ impl Money {
             drifting: tally.drifting,
         };
         let finding = look.step(team, told, purse, now);
+        let outran = |(read, before): (Time, Time)| read.since(before) > now.since(read);
+        if self.deployments.opened && team.balance_at.zip(self.deployments.before).is_some_and(outran) {
+            // The list tells what was debited while nobody read one, and the balance has known most of it.
+            look.told_at_balance = due;
+        }
         // The balance as it was read, less what was debited since and what is accrued and not debited yet.
         let since = due.saturating_sub(look.told_at_balance);
-        let left = team.balance.map(|balance| balance.saturating_sub(since).saturating_sub(tally.owed));
+        let undebited = since.saturating_add(tally.owed);
         let observed = slope.observe(snapshot.balance_history.get(&team.id), tally.committed, now);
-        let end = |burn: Usd| left.and_then(|left| left.lasts_at(burn)).map(|lasts| now.plus(lasts));
+        let end = |undebited: Usd, burn: Usd| {
+            Some(now.plus(team.balance?.saturating_sub(undebited).lasts_at(burn)?))
+        };
+        let certain = tally.committed.saturating_sub(tally.doubtful);
+        let surely = undebited.saturating_sub(tally.doubtful_owed);
+        let certain_ends = [end(surely, certain), observed.and_then(|burn| end(surely, burn))];
         let pending = tally.deployments.saturating_add(tally.volumes);
         let [day, week, month] = tally.before.map(|before| pending.saturating_sub(before));
         let spend = |stretch, (_, spent): (Time, Usd), pending| {
-            forecast::spend(stretch, spent.saturating_add(pending), tally.committed, now)
+            forecast::spend(stretch, spent.saturating_add(pending), certain, now)
         };
         Forecast {
             committed: tally.committed,
             observed,
-            committed_end: end(tally.committed),
-            observed_end: observed.and_then(end),
+            committed_end: end(undebited, tally.committed),
+            observed_end: observed.and_then(|burn| end(undebited, burn)),
+            undebited,
+            certain,
+            certain_end: certain_ends.into_iter().flatten().min(),
             day: spend(periods.day, purse.day, day),
             week: spend(periods.week, purse.week, week),
             month: spend(periods.month, purse.month, month),

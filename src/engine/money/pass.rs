@@ -2,17 +2,25 @@
 //!
 //! It must never book what did not change: a line costs a look, until its hour is over.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use super::{
-    calendar::{Periods, Stretch},
+    calendar::{HOUR, Periods, Stretch},
     ledger::{Book, Report, last_cycle},
     watch::Watch,
 };
-use crate::model::{DeploymentId, Line, Presence, Subject, TeamId, Time, Tracked, TrackedVolume, Usd};
+use crate::model::{
+    DeploymentId, Line, Presence, Subject, TeamId, Time, Tracked, TrackedTeam, TrackedVolume, Usd,
+};
 
 /// A `totalCost` that runs at another pace than its rate by more than this says that the rate does not hold all (FAULTS 21).
 const DRIFT_PERMILLE: i32 = 20;
+
+/// After so long without its own answer, what a list lacks counts again as what bills.
+const DOUBTFUL_FOR: Duration = Duration::from_secs(120);
+
+/// A balance that is newer than the list by more than this has been debited for more than the list tells.
+const OUTRUN_BY: Duration = Duration::from_secs(300);
 
 /// What one pass over the fleet adds up for a team.
 #[derive(Debug, Clone, Copy, Default)]
@@ -27,6 +35,9 @@ pub struct Tally {
     /// Accrued and not yet due in the API's own cycles.
     pub owed: Usd,
     pub owed_volumes: Usd,
+    /// Of `committed` and `owed`, what the last list lacks and its own GET has not decided yet.
+    pub doubtful: Usd,
+    pub doubtful_owed: Usd,
     pub step: Usd,
     pub volume_step: Usd,
     pub drifting: bool,
@@ -60,7 +71,13 @@ pub struct Pass<'a> {
 }
 
 impl Pass<'_> {
-    pub fn deployment(&mut self, tracked: &Tracked, watch: &Watch, denied: bool, tally: &mut Tally) {
+    pub fn deployment(
+        &mut self,
+        tracked: &Tracked,
+        watch: &Watch,
+        team: Option<&TrackedTeam>,
+        tally: &mut Tally,
+    ) {
         let d = &tracked.deployment;
         let Moment { now, cut } = self.at;
         let subject = Subject::Deployment { id: d.id.clone(), created_at: d.created_at };
@@ -78,7 +95,10 @@ impl Pass<'_> {
         };
         if !self.lines.get(&subject).is_some_and(unchanged) {
             let line = match self.lines.remove(&subject) {
-                Some(line) => self.follow(&subject, line, tracked, watch, denied),
+                Some(line) => {
+                    let denied = team.is_some_and(|team| team.denied.is_some());
+                    self.follow(&subject, line, tracked, watch, denied)
+                }
                 None => self.meet(&subject, tracked, watch),
             };
             self.touched.push((subject.clone(), Some(line.clone())));
@@ -91,7 +111,19 @@ impl Pass<'_> {
         tally.committed = tally.committed.saturating_add(line.rate);
         tally.deployments = tally.deployments.saturating_add(pending);
         tally.wait(line, self.book.periods);
-        tally.owed = tally.owed.saturating_add(total.saturating_sub(reported).max(Usd::ZERO));
+        let mut owed = total.saturating_sub(reported).max(Usd::ZERO);
+        let read = team.and_then(|team| team.balance_at).zip(watch.seen);
+        if let Some((read, seen)) = read
+            && read.since(seen) > OUTRUN_BY
+        {
+            // The balance was debited since this was listed: all but the last cycle is gone from it already.
+            owed = owed.min(line.rate.per_hour_for(HOUR.saturating_add(now.since(read))));
+        }
+        tally.owed = tally.owed.saturating_add(owed);
+        if is_doubtful(tracked, now) {
+            tally.doubtful = tally.doubtful.saturating_add(line.rate);
+            tally.doubtful_owed = tally.doubtful_owed.saturating_add(owed);
+        }
         tally.step = tally.step.max(line.rate);
         tally.drifting |= line.drift_permille.saturating_abs() > DRIFT_PERMILLE;
     }
@@ -243,6 +275,14 @@ pub fn new_line(team: TeamId, from: Time, rate: Usd) -> Line {
         reported: None,
         drift_permille: 0,
         ended: false,
+    }
+}
+
+/// A complete list lacks it since just now, and its own GET, which follows at once, has still to say whether it bills.
+fn is_doubtful(tracked: &Tracked, now: Time) -> bool {
+    match tracked.presence {
+        Presence::Missing { since, .. } => now.since(since) < DOUBTFUL_FOR,
+        Presence::Listed | Presence::Gone(_) => false,
     }
 }
 

@@ -115,7 +115,9 @@ impl Look {
             return Finding::Matched;
         };
         let mut residual = paid.saturating_sub(balance).saturating_sub(due);
-        let came = purse.residual.saturating_sub(residual);
+        // What was in doubt may just have been explained: that is no payment.
+        let doubted = purse.doubt.map_or(Usd::ZERO, |(_, least)| least.max(Usd::ZERO));
+        let came = purse.residual.saturating_sub(doubted).saturating_sub(residual);
         if rose && came > slack {
             let amount = whole(came, slack);
             purse.topups = purse.topups.saturating_add(amount);
@@ -303,6 +305,21 @@ mod tests {
         rig.minute += 600;
         rig.look = Look::default();
         assert_eq!(Rig::named(&rig.pass(5)), [Finding::TopUp(Usd::from_cents(2_000))]);
+    }
+
+    #[test]
+    fn what_explains_a_doubt_after_a_restart_is_no_top_up_and_a_top_up_meanwhile_is_one() {
+        for paid in [0, 2_000] {
+            let mut rig = Rig::new();
+            rig.balance -= 300;
+            assert_eq!(Rig::named(&rig.pass(10)), []);
+            rig.look = Look::default();
+            rig.due += 300;
+            rig.balance += paid;
+            let expected = if paid > 0 { vec![Finding::TopUp(Usd::from_cents(paid))] } else { Vec::new() };
+            assert_eq!(Rig::named(&rig.pass(400)), expected);
+            assert_eq!(rig.purse.unexplained, Usd::ZERO);
+        }
     }
 
     #[test]

@@ -372,3 +372,55 @@ fn a_day_that_turns_while_nobody_looks_is_parted_at_midnight() {
     let (forecast, _) = rig.poll(at(60), 50_000);
     assert_eq!(forecast.day.spent, Usd::from_cents(100));
 }
+
+#[test]
+fn what_a_list_lacks_is_doubtful_until_it_is_asked_for_or_two_minutes_have_passed() {
+    let mut rig = Rig::new("UTC");
+    rig.hold(tracked("kept", T0, 100, 0));
+    rig.hold(tracked("gone", T0, 900, 0));
+    let (before, _) = rig.poll(after(1), 10_000);
+    assert_eq!((before.certain, before.certain_end), (before.committed, before.committed_end));
+    rig.change("gone", |tracked| tracked.presence = Presence::Missing { since: after(2), not_found: 0 });
+    for (minute, certain) in [(2, 100), (3, 100), (4, 1_000)] {
+        let (forecast, _) = rig.poll(after(minute), 10_000);
+        assert_eq!(forecast.committed, Usd::from_cents(1_000), "it bills until somebody knows better");
+        assert_eq!(forecast.certain, Usd::from_cents(certain), "minute {minute}");
+        let hours = forecast.certain_end.unwrap().since(after(minute)).as_secs() / 3_600;
+        assert_eq!(hours, if certain == 100 { 99 } else { 9 }, "minute {minute}");
+    }
+}
+
+#[test]
+fn a_balance_that_was_debited_while_the_lists_failed_is_not_charged_twice() {
+    let mut rig = Rig::new("UTC");
+    rig.hold(tracked("d", T0, 1_000, 0));
+    rig.poll(after(1), 10_000);
+    // For five hours only the balance is read, and it falls hour by hour.
+    for hour in 1..=5 {
+        let read = after(60 * hour + 2);
+        rig.snapshot.teams.insert(TeamId::new("t"), team(10_000 - hour * 1_000, read));
+        let health = rig.snapshot.feeds.get_mut(&Feed::Balance).unwrap();
+        (health.last_usable, health.last_complete) = (Some(read), Some(read));
+        let (forecast, _) = rig.step(read);
+        let left = forecast.committed_end.unwrap().since(read).as_secs();
+        let true_left = u64::try_from(10 - hour).unwrap() * 3_600;
+        assert!(left.abs_diff(true_left) <= 3_600, "hour {hour}: {left} s, truly {true_left} s");
+    }
+}
+
+#[test]
+fn what_a_first_list_after_an_outage_tells_is_gone_from_a_balance_that_was_read_with_it() {
+    let mut rig = Rig::new("UTC");
+    rig.hold(tracked("d", T0, 1_000, 0));
+    rig.poll(after(1), 10_000);
+    rig.restart();
+    // Five hours later the balance comes first, then the list that explains it.
+    let back = after(301);
+    rig.change("d", |tracked| tracked.deployment.total_cost = Usd::ZERO);
+    rig.snapshot.teams.insert(TeamId::new("t"), team(5_000, back));
+    rig.step(back);
+    rig.change("d", |tracked| tracked.deployment.total_cost = Usd::from_cents(5_000));
+    let (forecast, _) = rig.poll(back, 5_000);
+    let left = forecast.committed_end.unwrap().since(back).as_secs();
+    assert!(left.abs_diff(5 * 3_600) < 120, "{left} s at 10 $/h of 50 $");
+}

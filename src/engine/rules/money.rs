@@ -23,15 +23,15 @@ pub fn runway(rule: &Rule, below: Duration, ground: &Ground<'_>, each: &mut dyn 
         if team.balance.is_none() || team.unknown_since.is_some() {
             return Verdict::Unknown(Feed::Balance).into();
         }
-        let Some(end) = forecast.end() else {
+        let Some(kept_end) = forecast.end() else {
             return unseen(team, ground)
                 .map_or_else(|| Judgement::met_if(false), |feed| Verdict::Unknown(feed).into());
         };
-        let left = end.since(ground.now);
         // A tenth beyond the threshold ends it: a runway that stands at the threshold must not flap.
-        let keeps = left <= below.saturating_add(below / 10);
-        let judgement = Judgement { keeps, ..Judgement::met_if(left <= below) };
-        judgement.at(end.minus(below).max(ground.now))
+        let keeps = kept_end.since(ground.now) <= below.saturating_add(below / 10);
+        let met = forecast.certain_end.is_some_and(|end| end.since(ground.now) <= below);
+        let judgement = Judgement { keeps, ..Judgement::met_if(met) };
+        judgement.at(kept_end.minus(below).max(ground.now))
     });
 }
 
@@ -39,7 +39,7 @@ pub fn burn_rate(rule: &Rule, above: Usd, ground: &Ground<'_>, each: &mut dyn Fn
     for_each(rule, ground, each, &|team, forecast| match unseen(team, ground) {
         Some(feed) => Verdict::Unknown(feed).into(),
         None => {
-            Judgement { keeps: forecast.committed >= above, ..Judgement::met_if(forecast.committed > above) }
+            Judgement { keeps: forecast.committed >= above, ..Judgement::met_if(forecast.certain > above) }
         }
     });
 }

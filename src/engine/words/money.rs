@@ -38,12 +38,19 @@ pub fn runway(telling: &Telling<'_>, below: Duration) -> Words {
         Some(end) => {
             let left_for = end.since(telling.now);
             let lasts = humanize(left_for);
+            // Less than a hundredth explains nothing.
+            let used = match forecast.undebited {
+                undebited if undebited.nanos().saturating_mul(100) >= left.nanos() => {
+                    format!(", of which {undebited} is used and not debited yet")
+                }
+                _ => String::new(),
+            };
             let short = if left_for <= below { "short runway" } else { "runway" };
             (
                 format!("{short}: {name} has {lasts} left"),
                 format!(
-                    "The balance of {name} was {left} when last read. At {burn}/h it ends at {end}, in {lasts}; the threshold \
-                     is {}. At zero the platform ends every instance, disks included.",
+                    "The balance of {name} was {left} when last read{used}. At {burn}/h it ends at {end}, in {lasts}; the \
+                     threshold is {}. At zero the platform ends every instance, disks included.",
                     humanize(below)
                 ),
             )
