@@ -26,13 +26,13 @@ use crate::{
     store::{OpenError, Recovered, Store},
 };
 
-mod archive;
 mod parts;
+mod records;
 mod servers;
 mod supervisor;
 
-pub use archive::Archive;
 pub use parts::{activity_sources, cadence, find_key, outward, prober_options, receivers, transport_options};
+pub use records::Archive;
 pub use supervisor::{Supervisor, status_line};
 
 use servers::{Servers, Switchboard};
@@ -143,7 +143,6 @@ pub async fn daemon(config: Option<&Path>, env: &Env) -> Result<(), AppError> {
         receivers = receivers.len(),
         "started"
     );
-    let archive = Archive { path: settings.store.path.clone(), clock: clock.clone() };
     let wiring = Wiring {
         api: transport_options(&settings, api_key, clock.clone()),
         calls_per_15m: settings.collect.calls_per_15m,
@@ -159,11 +158,7 @@ pub async fn daemon(config: Option<&Path>, env: &Env) -> Result<(), AppError> {
         prober: prober_options(&settings.store.path),
         listener,
         socket: settings.serve.socket,
-        serve: ServeOptions {
-            hosts: settings.serve.hosts,
-            records: Some(Arc::new(archive)),
-            ..ServeOptions::default()
-        },
+        serve: served(settings.serve.hosts, &settings.store.path, &clock),
         heart: Arc::new(Supervisor::new(clock.clone())),
         metrics,
         clock,
@@ -179,6 +174,12 @@ pub async fn daemon(config: Option<&Path>, env: &Env) -> Result<(), AppError> {
         tracing::info!("stopped");
     }
     result
+}
+
+/// As the configuration and the database have it; [`run`] adds who answers from within the loop.
+fn served(hosts: Vec<String>, store: &Path, clock: &Clock) -> ServeOptions {
+    let records = Archive::new(store.to_owned(), clock.clone());
+    ServeOptions { hosts, records: Some(Arc::new(records)), ..ServeOptions::default() }
 }
 
 fn load(config: Option<&Path>, env: &Env) -> Result<Settings, AppError> {

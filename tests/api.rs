@@ -7,6 +7,8 @@
     reason = "a test may panic"
 )]
 
+#[path = "api/deliveries.rs"]
+mod deliveries;
 mod fleet;
 
 use std::{
@@ -24,8 +26,9 @@ use serde_json::{Value, json};
 use spheron_watch::{
     clock::Clock,
     model::{
-        AlertKey, AlertState, Answer, Cost, CostBy, Feed, Held, HeldReason, Matcher, Presence, Reasons, Rule,
-        RuleKind, Severity, Silence, Snapshot, Status, Subject, Time, Tracked, Usd, View,
+        AlertKey, AlertState, Answer, Cost, CostBy, DeliveriesAsk, Dispatch, Feed, Held, HeldReason, Matcher,
+        Presence, Reasons, Rule, RuleKind, Severity, Silence, Snapshot, Status, Subject, Time, Tracked, Usd,
+        View,
     },
     serve::{
         SelfMetrics, ServeOptions, Socket, SocketError,
@@ -173,10 +176,14 @@ struct Books {
 }
 
 impl Records for Books {
-    fn costs(&self, since: Time, until: Time, by: CostBy) -> Result<Vec<Cost>, String> {
+    fn deliveries(&self, _: &DeliveriesAsk) -> Result<Vec<Dispatch>, Problem> {
+        Ok(Vec::new())
+    }
+
+    fn costs(&self, since: Time, until: Time, by: CostBy) -> Result<Vec<Cost>, Problem> {
         self.asked.lock().unwrap().push((since, until, by));
         if self.closed {
-            return Err("disk I/O error".to_owned());
+            return Err(Problem::new(503, "the database cannot be read now"));
         }
         let of = |subject, from, cents| Cost {
             team: fleet::team(1),

@@ -97,7 +97,7 @@ async fn show(args: &DemoArgs, colors: Colors) -> anyhow::Result<()> {
     let (orders, control) = mpsc::channel(1);
     let metrics = Arc::new(SelfMetrics::new()?);
     app::declare(&metrics, &settings.rules, &receivers);
-    let archive = app::Archive { path: settings.store.path.clone(), clock: clock.clone() };
+    let archive = app::Archive::new(settings.store.path.clone(), clock.clone());
     let wiring = Wiring {
         clock: clock.clone(),
         api: app::transport_options(&settings, sim::KEY.to_owned().into(), clock.clone()),

@@ -112,7 +112,7 @@ impl Source {
             format!("its data are {} old", humanize(self.clock.now().since(at)))
         });
         self.notice = Some(format!("{daemon}\nThis is from the database, {}: {age}.", path.display()));
-        let archive = Archive { path: path.clone(), clock: self.clock.clone() };
+        let archive = Archive::new(path.clone(), self.clock.clone());
         Ok(view(recovered, archive, &self.settings, self.clock.now()))
     }
 }

@@ -31,7 +31,7 @@ pub use ledger::{Books, Charge, ChargeKind, Cost, CostBy, Line, Purse};
 pub use meter::{Meter, NoMeter};
 pub use money::Usd;
 pub use observation::{Facts, Failure, FailureKind, Feed, Listing, Observation, Outcome, Scope, Unreadable};
-pub use outbox::{Delivery, OutboxRow, Receipt};
+pub use outbox::{DeliveriesAsk, Delivery, Dispatch, OutboxRow, Progress, Receipt, Told};
 pub use push::{Labels, Push};
 pub use query::{Placeholder, Query};
 pub use reasons::{Answer, Reasons};

@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Notice, Time};
+use super::{AlertKey, EventId, Notice, Severity, Time, Transition};
 
 /// One row of the outbox: one notice for one receiver. `seq` orders the rows of a receiver.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,4 +44,52 @@ pub enum Receipt {
     Delivered { detail: String },
     Retry { why: String, next: Time },
     Dead { why: String },
+}
+
+/// Where a notice for one receiver stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Progress {
+    Waiting,
+    /// An attempt is under way.
+    Sending,
+    Delivered,
+    /// A dead letter.
+    Dead,
+}
+
+/// Which rows of the outbox somebody wants to see: the newest ones below a number.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeliveriesAsk {
+    /// Rows of this `seq` and newer ones are left out.
+    pub before: i64,
+    pub limit: u32,
+    pub receiver: Option<String>,
+    pub progress: Option<Progress>,
+}
+
+/// A row of the outbox as people look at it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dispatch {
+    pub seq: i64,
+    pub receiver: Arc<str>,
+    pub told: Told,
+    pub progress: Progress,
+    pub attempts: u32,
+    pub created: Time,
+    /// Not tried before that; `None` unless it waits.
+    pub next: Option<Time>,
+    pub ended: Option<Time>,
+    /// When the last attempt was entered, and what came of it.
+    pub last: Option<(Time, Arc<str>)>,
+}
+
+/// Of a notice what names it.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Told {
+    pub id: EventId,
+    pub key: AlertKey,
+    pub transition: Transition,
+    pub severity: Severity,
+    pub title: String,
 }

@@ -50,7 +50,7 @@ pub struct ServeOptions {
     pub orders: Option<Arc<dyn api::Orders>>,
     /// Who says why nothing is told; `None`: nobody does.
     pub reasons: Option<Arc<dyn Reasons>>,
-    /// Who reads the database; `None`: nobody does.
+    /// Who reads what the database alone knows; `None`: nobody does.
     pub records: Option<Arc<dyn api::Records>>,
 }
 

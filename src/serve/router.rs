@@ -38,7 +38,8 @@ const BODY_BYTES_MAX: usize = 64 * 1024;
 const PATHS: &str = "/metrics  what the account holds and spends, for Prometheus\n\
                      /healthz  200 while the process lives\n\
                      /readyz   200 while its data is fresh, else 503 and what is late\n\
-                     /api/v1/  status, teams, deployments, volumes, alerts, silences, why/{deployment}: JSON\n";
+                     /api/v1/  status, teams, deployments, volumes, alerts, silences, deliveries,\n\
+                     \x20         why/{deployment}: JSON\n";
 
 const MISDIRECTED: &str = "421: the Host header names none of this server's names.\n\
                            To allow another one, list it in the configuration, in `hosts` of `[serve]`, and restart.\n";
@@ -72,7 +73,7 @@ pub(super) fn build(
     metrics: Arc<SelfMetrics>,
     clock: Clock,
 ) -> Router {
-    let api = Api::new(options, None, views.clone(), clock.clone());
+    let api = Api::new(options, views.clone(), clock.clone(), None);
     let api = any(move |request: Request| async move { api::answer(&api, request).await });
     let shared = Shared { views, metrics, clock, fleet: Arc::default() };
     let routes = Router::new()

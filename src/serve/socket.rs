@@ -128,7 +128,7 @@ pub async fn serve_socket(
     clock: Clock,
     stop: CancellationToken,
 ) -> Result<(), ServeError> {
-    let api = Api::new(&options, options.orders.clone(), views, clock);
+    let api = Api::new(&options, views, clock, options.orders.clone());
     let routes =
         Router::new().fallback(any(move |request: Request| async move { api::answer(&api, request).await }));
     let router = router::bounded(routes, options.request_timeout);

@@ -5,6 +5,7 @@
 mod codes;
 mod costs;
 mod db;
+mod deliveries;
 mod error;
 mod lock;
 mod migrate;

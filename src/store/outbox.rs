@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::{StoreError, recall::json};
-use crate::model::{Notice, OutboxDepth, OutboxRow, Receipt, Time, Trouble};
+use crate::model::{Notice, OutboxDepth, OutboxRow, Progress, Receipt, Time, Trouble};
 
 const WAITING: i64 = 0;
 const CLAIMED: i64 = 1;
@@ -256,13 +256,35 @@ fn last_why(conn: &Connection, seq: i64) -> Result<Arc<str>, StoreError> {
         .prepare_cached("SELECT receipt FROM attempt WHERE outbox = ?1 ORDER BY seq DESC LIMIT 1")?
         .query_row([seq], |row| row.get(0))
         .optional()?;
-    let receipt: Option<Receipt> = text.map(|text| json("attempt", &text)).transpose()?;
-    Ok(match receipt {
-        Some(Receipt::Delivered { detail: why } | Receipt::Retry { why, .. } | Receipt::Dead { why }) => {
-            why.into()
+    text.map_or(Ok("".into()), |text| said(&text))
+}
+
+/// What an attempt's entry says.
+pub fn said(entry: &str) -> Result<Arc<str>, StoreError> {
+    match json("attempt", entry)? {
+        Receipt::Delivered { detail: why } | Receipt::Retry { why, .. } | Receipt::Dead { why } => {
+            Ok(why.into())
         }
-        None => "".into(),
-    })
+    }
+}
+
+pub fn code(progress: Progress) -> i64 {
+    match progress {
+        Progress::Waiting => WAITING,
+        Progress::Sending => CLAIMED,
+        Progress::Delivered => DELIVERED,
+        Progress::Dead => DEAD,
+    }
+}
+
+pub fn progress(code: i64) -> Result<Progress, StoreError> {
+    match code {
+        WAITING => Ok(Progress::Waiting),
+        CLAIMED => Ok(Progress::Sending),
+        DELIVERED => Ok(Progress::Delivered),
+        DEAD => Ok(Progress::Dead),
+        other => Err(StoreError::Unreadable { table: "outbox", what: format!("unknown state {other}") }),
+    }
 }
 
 /// Deletes some of what ended long ago; returns how many rows, so that the caller goes on until there are none.

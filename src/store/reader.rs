@@ -1,4 +1,4 @@
-//! Reads the database beside the daemon, or without one: the present, the past, the poll log.
+//! Reads the database beside the daemon, or without one: the present, the past, the poll log, the deliveries.
 //!
 //! It must never write, nor hold a read open longer than its deadline: a long reader starves the checkpoint (FAULTS 39).
 
@@ -13,12 +13,12 @@ use rusqlite::Connection;
 use super::{
     OpenError, Options, Recovered, StoreError,
     codes::{self, Dictionary},
-    costs, open,
+    costs, deliveries, open,
     recall::{self, AsOf},
 };
 use crate::{
     clock::Clock,
-    model::{Cost, CostBy, Feed, PollRow, Snapshot, Time},
+    model::{Cost, CostBy, DeliveriesAsk, Dispatch, Feed, PollRow, Snapshot, Time},
 };
 
 /// Between two looks at the clock, in SQLite's virtual instructions: some tens of microseconds.
@@ -60,6 +60,11 @@ impl Reader {
     /// largest first; by hour or day in the order of time.
     pub fn costs(&mut self, since: Time, until: Time, by: CostBy) -> Result<Vec<Cost>, StoreError> {
         self.read(|conn| costs::sums(conn, since, until, by))
+    }
+
+    /// What went to whom, the newest first.
+    pub fn deliveries(&mut self, ask: &DeliveriesAsk) -> Result<Vec<Dispatch>, StoreError> {
+        self.read(|conn| deliveries::list(conn, ask))
     }
 
     /// What was true at a time: at the end of the last step, in the order of writing, that is not after it.

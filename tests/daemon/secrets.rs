@@ -67,6 +67,10 @@ fn fault_76_no_secret_is_in_logs_database_metrics_pages_or_output() {
     for page in ["/", "/metrics", "/healthz", "/readyz", "/nothing"] {
         heard.push((page.to_owned(), daemon.get(page).unwrap().1.into_bytes()));
     }
+    let (status, deliveries) = daemon.get("/api/v1/deliveries").unwrap();
+    assert!(status == 200 && deliveries.contains("404"), "{deliveries}");
+    assert!(!deliveries.contains("://") && !deliveries.contains("127.0.0.1"), "no address: {deliveries}");
+    heard.push(("the deliveries".into(), deliveries.into_bytes()));
     lab.file("config.toml", &format!("{config}\n[[receiver]]\nname = 3\n"));
     daemon.reload();
     until("a failed reload", || daemon.log().contains("old one stays in force").then_some(()));

@@ -2,7 +2,7 @@
 //!
 //! It must never say that a change is made before the database has it.
 
-use std::{collections::BTreeMap, fmt, pin::Pin, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, fmt, panic::resume_unwind, pin::Pin, sync::Arc, time::Duration};
 
 use axum::{
     body::Body,
@@ -13,7 +13,7 @@ use axum::{
 use http_body_util::{BodyExt as _, Limited};
 use serde::{Deserialize, Serialize};
 use tokio::{
-    sync::{Mutex, watch},
+    sync::{Semaphore, watch},
     task::spawn_blocking,
     time::timeout,
 };
@@ -49,8 +49,8 @@ pub struct Api {
     orders: Option<Arc<dyn Orders>>,
     reasons: Option<Arc<dyn Reasons>>,
     records: Option<Arc<dyn Records>>,
-    /// Questions to the database wait for each other.
-    reading: Arc<Mutex<()>>,
+    /// One question to the database at a time.
+    turn: Arc<Semaphore>,
 }
 
 /// What `POST silences` takes: an end or a length.
@@ -92,38 +92,42 @@ fn below_root(uri: &Uri) -> &str {
 impl Api {
     pub fn new(
         options: &ServeOptions,
-        orders: Option<Arc<dyn Orders>>,
         views: watch::Receiver<Arc<View>>,
         clock: Clock,
+        orders: Option<Arc<dyn Orders>>,
     ) -> Self {
         let (reasons, records) = (options.reasons.clone(), options.records.clone());
-        Self { views, clock, orders, reasons, records, reading: Arc::default() }
+        Self { views, clock, orders, reasons, records, turn: Arc::new(Semaphore::new(1)) }
     }
 
     async fn read(&self, uri: &Uri) -> Result<String, Problem> {
         let path = below_root(uri);
+        if asks_records(path) {
+            return self.read_records(uri.clone()).await;
+        }
         let held = if asks_why(path) { self.held().await? } else { Arc::default() };
         let view = Arc::clone(&self.views.borrow());
-        if asks_records(path) {
-            return self.read_records(view, uri.clone()).await;
-        }
         let look = Look { held: &held, ..self.look(&view) };
         get(look, path, uri.query().unwrap_or_default())
     }
 
-    /// Off the async threads. The reading itself holds the lock, so that clients who ask and hang up cannot pile up readings.
-    async fn read_records(&self, view: Arc<View>, uri: Uri) -> Result<String, Problem> {
-        let reading = Arc::clone(&self.reading).lock_owned().await;
+    /// Off the async threads. The turn lasts as long as the query does, so that clients who ask and hang up pile up nothing.
+    async fn read_records(&self, uri: Uri) -> Result<String, Problem> {
+        let turn = Arc::clone(&self.turn).acquire_owned().await.map_err(|_| stopping())?;
         let api = self.clone();
-        let answer = spawn_blocking(move || {
-            let _reading = reading;
+        let reading = spawn_blocking(move || {
+            let _turn = turn;
+            let view = Arc::clone(&api.views.borrow());
             let look = Look { records: api.records.as_deref(), ..api.look(&view) };
             get(look, below_root(&uri), uri.query().unwrap_or_default())
         });
-        answer.await.unwrap_or_else(|error| {
-            tracing::error!(%error, "a question to the database ended without an answer");
-            Err(Problem::new(500, "the question ended without an answer; see the daemon's log"))
-        })
+        match reading.await {
+            Ok(answer) => answer,
+            Err(error) => match error.try_into_panic() {
+                Ok(panic) => resume_unwind(panic),
+                Err(_) => Err(stopping()),
+            },
+        }
     }
 
     async fn held(&self) -> Result<Arc<Vec<Held>>, Problem> {
@@ -135,7 +139,7 @@ impl Api {
     }
 
     fn look<'a>(&self, view: &'a View) -> Look<'a> {
-        Look { view, held: &[], now: self.clock.now(), source: Source::Daemon, records: None }
+        Look { view, held: &[], records: None, now: self.clock.now(), source: Source::Daemon }
     }
 
     async fn change(&self, request: Request) -> Result<Response, Problem> {

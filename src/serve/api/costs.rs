@@ -6,9 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{
-    About, At, Look, Money, Named, Page, Problem, Query, alerts::about, deployments::named_team, records,
-};
+use super::{About, At, Look, Money, Named, Page, Problem, Query, alerts::about, deployments::named_team};
 use crate::model::{Cost, CostBy, Time, Usd};
 
 const HOUR_SECS: i64 = 3_600;
@@ -49,8 +47,7 @@ pub fn costs(look: Look<'_>, query: &Query<'_>) -> Result<Costs, Problem> {
     let until = ceil(time("until")?.unwrap_or(look.now));
     let since = floor(time("since")?.unwrap_or_else(|| until.minus(DAY * DAYS_BY_DEFAULT)));
     within(since, until, by)?;
-    let reader = look.records.ok_or_else(|| Problem::new(503, "there is no database to read costs from"))?;
-    let all = reader.costs(since, until, by).map_err(records::unread)?;
+    let all = look.records()?.costs(since, until, by)?;
     let sum = |amount: fn(&Cost) -> Usd| Money(all.iter().map(amount).sum());
     Ok(Costs {
         since: At(since),

@@ -6,6 +6,7 @@
 mod alerts;
 mod changes;
 mod costs;
+mod deliveries;
 mod deployments;
 mod problem;
 mod query;
@@ -21,6 +22,7 @@ mod words;
 pub use alerts::{About, Alert};
 pub use changes::{NewSilence, Orders, Sending};
 pub use costs::{Costs, Spent};
+pub use deliveries::{Attempt, Deliveries, Delivery};
 pub use deployments::{Deployment, Named, Next};
 pub use problem::{Candidate, Problem};
 pub use query::encode;
@@ -34,6 +36,8 @@ pub use why::{Why, WhyRule};
 
 pub(super) use changes::{Api, answer};
 
+use std::borrow::Cow;
+
 use crate::model::{Held, Time, View};
 use query::Query;
 
@@ -41,7 +45,8 @@ use query::Query;
 pub const ROOT: &str = "/api/v1";
 
 /// What there is, for whoever asks for something else.
-const PATHS: &str = "status, teams, deployments, volumes, alerts, silences, costs, why/{deployment}";
+const PATHS: &str =
+    "status, teams, deployments, volumes, alerts, silences, costs, deliveries, why/{deployment}";
 
 /// Who knows: the running daemon, or what it left in the database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -57,22 +62,30 @@ pub struct Look<'a> {
     pub view: &'a View,
     /// Why nothing is told; empty unless [`asks_why`].
     pub held: &'a [Held],
+    /// What the view does not hold; `None` unless [`asks_records`].
+    pub records: Option<&'a dyn Records>,
     pub now: Time,
     pub source: Source,
-    /// Who reads the database, for [`asks_records`].
-    pub records: Option<&'a dyn Records>,
+}
+
+impl<'a> Look<'a> {
+    fn records(self) -> Result<&'a dyn Records, Problem> {
+        self.records.ok_or_else(|| Problem::new(503, "there is no database to read this from"))
+    }
 }
 
 /// Whether what lies at `path` below [`ROOT`] says why nothing is told: nobody makes reasons that nobody reads.
 pub fn asks_why(path: &str) -> bool {
-    let segments = query::segments(path).unwrap_or_default();
-    matches!(segments.first().map(|first| &**first), Some("alerts" | "why"))
+    matches!(first(path).as_deref(), Some("alerts" | "why"))
 }
 
-/// Whether what lies at `path` is read from the database, which takes a while.
+/// Whether what lies at `path` below [`ROOT`] is in the database alone, so that [`get`] takes as long as a query.
 pub fn asks_records(path: &str) -> bool {
-    let segments = query::segments(path).unwrap_or_default();
-    matches!(segments.first().map(|first| &**first), Some("costs"))
+    matches!(first(path).as_deref(), Some("costs" | "deliveries"))
+}
+
+fn first(path: &str) -> Option<Cow<'_, str>> {
+    query::segments(path).ok()?.into_iter().next()
 }
 
 /// Answers a GET of `path` below [`ROOT`], percent-encoded as it was sent.
@@ -94,6 +107,7 @@ pub fn get(look: Look<'_>, path: &str, query: &str) -> Result<String, Problem> {
         }
         ["silences"] => json(&silences::list(look, query.page(&[])?)),
         ["costs"] => json(&costs::costs(look, &query)?),
+        ["deliveries"] => json(&deliveries::list(look, &query)?),
         ["why", deployment] => query.none().and_then(|()| json(&why::why(look, deployment)?)),
         _ => Err(Problem::new(404, format!("there is no such path below {ROOT}; there is: {PATHS}"))),
     }

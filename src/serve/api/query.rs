@@ -53,10 +53,6 @@ impl<'a> Query<'a> {
         self.only(&[])
     }
 
-    pub fn text(&self, name: &str) -> Option<&str> {
-        self.0.get(name).map(|value| &**value)
-    }
-
     pub fn flag(&self, name: &str) -> Result<bool, Problem> {
         match self.0.get(name).map(|value| &**value) {
             None | Some("false") => Ok(false),
@@ -71,6 +67,20 @@ impl<'a> Query<'a> {
         let offset = self.number("offset", 0, 0..=usize::MAX, "a number")?;
         let limit = self.number("limit", LIMIT, 1..=LIMIT, "a number from 1 to 1000")?;
         Ok(Slice { offset, limit })
+    }
+
+    /// `None`: it is not given.
+    pub fn text(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(|value| &**value)
+    }
+
+    /// A list whose newest comes first goes on below a number, since its beginning grows: that number, and how many.
+    pub fn backwards(&self, further: &[&str]) -> Result<(i64, u32), Problem> {
+        self.only(&[further, &["limit", "before"]].concat())?;
+        let before =
+            self.number("before", usize::MAX, 1..=usize::MAX, "a number, as `next_before` says it")?;
+        let limit = self.number("limit", LIMIT, 1..=LIMIT, "a number from 1 to 1000")?;
+        Ok((i64::try_from(before).unwrap_or(i64::MAX), u32::try_from(limit).unwrap_or(u32::MAX)))
     }
 
     fn number(

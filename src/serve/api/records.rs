@@ -1,18 +1,16 @@
-//! What only the database knows, and who reads it for the API.
+//! What only the database knows: the way from the API to it.
 //!
-//! It must never be asked on a thread that serves others: a question may take as long as its deadline.
+//! It must never be asked on an async thread: an answer may take as long as a query.
 
 use std::fmt;
 
 use super::Problem;
-use crate::model::{Cost, CostBy, Time};
+use crate::model::{Cost, CostBy, DeliveriesAsk, Dispatch, Time};
 
-/// Blocks until it knows. Errors are words for people.
+/// Reads what is committed. The error is for whoever asked.
 pub trait Records: Send + Sync + fmt::Debug {
     /// Sums in whole hours of UTC, from `since` until `until`.
-    fn costs(&self, since: Time, until: Time, by: CostBy) -> Result<Vec<Cost>, String>;
-}
-
-pub fn unread(error: impl fmt::Display) -> Problem {
-    Problem::new(503, format!("the database cannot be read now: {error}; ask again, or for less"))
+    fn costs(&self, since: Time, until: Time, by: CostBy) -> Result<Vec<Cost>, Problem>;
+    /// What went to whom, the newest first.
+    fn deliveries(&self, ask: &DeliveriesAsk) -> Result<Vec<Dispatch>, Problem>;
 }
