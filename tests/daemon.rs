@@ -13,6 +13,10 @@
 
 #[path = "daemon/commands.rs"]
 mod commands;
+#[path = "daemon/delivery.rs"]
+mod delivery;
+#[path = "daemon/fickle.rs"]
+mod fickle;
 #[path = "daemon/kill.rs"]
 mod kill;
 #[path = "daemon/lab.rs"]

@@ -407,7 +407,8 @@ fn converse(
     stream.write_all(answer.as_bytes()).ok()
 }
 
-fn header(head: &str, name: &str) -> Option<String> {
+/// `head` is in lower case.
+pub fn header(head: &str, name: &str) -> Option<String> {
     let prefix = format!("{name}: ");
     head.lines().find_map(|line| line.strip_prefix(&prefix)).map(str::to_owned)
 }
