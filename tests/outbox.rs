@@ -395,6 +395,31 @@ async fn a_stop_lets_the_send_under_way_finish_and_begins_no_other() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_a_long_queue_one_notice_at_a_time_leaves_the_database_in_the_order_of_its_coming() {
+    let gate = Arc::new(Semaphore::new(0));
+    let mut rig = Rig::new(1, PATIENT);
+    let taken = rig.scripted("slow", Vec::new(), Some(gate.clone()));
+    let now = rig.now();
+    let queue: Vec<Notice> =
+        (0..500).map(|nth| notice(&format!("t{nth}"), Transition::Firing, now, &["slow"])).collect();
+    let order: Vec<EventId> = queue.iter().map(|notice| notice.id.clone()).collect();
+    rig.commit(queue).await;
+    rig.start();
+    let conn = Connection::open(&rig.path).unwrap();
+    let left = "SELECT count(*) FILTER (WHERE state = 1), count(*) FILTER (WHERE state = 2) FROM outbox";
+    for sent in 1..=20 {
+        rig.until("the next send", async || taken.lock().unwrap().len() == sent).await;
+        let left: (i64, i64) = conn.query_row(left, [], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+        assert_eq!(left, (1, i64::try_from(sent).unwrap() - 1), "in memory, and behind it");
+        gate.add_permits(1);
+    }
+    gate.add_permits(order.len());
+    rig.empty().await;
+    assert_eq!(*taken.lock().unwrap(), order);
+    assert!(rig.finish().await.iter().all(Result::is_ok));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn fault_40_a_database_that_is_busy_at_the_claim_or_the_receipt_loses_nothing_and_repeats_nothing() {
     let gate = Arc::new(Semaphore::new(0));
     let mut rig = Rig::new(100, Duration::from_millis(10));
