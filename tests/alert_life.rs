@@ -150,7 +150,7 @@ fn a_silence_outlives_its_process_and_is_dropped_a_month_after_its_end() {
     let path = dir.path().join("watch.db");
     let mut process = Process::start(&path);
     let wanted = silence("box-a", T0, after(3_600));
-    process.core.silence(wanted.clone()).unwrap();
+    process.core.silence(wanted.clone(), T0).unwrap();
     process.list(T0, &["a", "b"]);
     process.step(T0);
     assert_eq!(process.step(after(30)), ["running long: box-b for 1h"], "the other one is told");
@@ -175,15 +175,32 @@ fn a_silence_outlives_its_process_and_is_dropped_a_month_after_its_end() {
 }
 
 #[test]
-fn a_thousand_silences_are_enough() {
+fn a_thousand_silences_are_enough_and_those_that_ended_are_none_of_them() {
     let dir = tempfile::tempdir().unwrap();
     let mut process = Process::start(&dir.path().join("watch.db"));
     for n in 0..1_000 {
-        process.core.silence(silence(&format!("box-{n}"), T0, after(60))).unwrap();
+        process.core.silence(silence(&format!("box-{n}"), T0, after(60 + n)), T0).unwrap();
     }
-    let one_more = silence("box-x", T0, after(60));
-    assert_eq!(process.core.silence(one_more), Err(SilenceError::TooMany(1_000)));
-    assert_eq!(process.core.silence(silence("box-1", T0, after(60))), Ok(()), "the same again is no more");
-    let broken = Silence { matchers: BTreeMap::new(), ..silence("box-1", T0, after(60)) };
-    assert_eq!(process.core.silence(broken), Err(SilenceError::Empty));
+    let one_more = silence("box-x", T0, after(9_000));
+    assert_eq!(process.core.silence(one_more.clone(), T0), Err(SilenceError::TooMany(1_000)));
+    let known = silence("box-1", T0, after(61));
+    assert_eq!(process.core.silence(known.clone(), T0), Ok(()), "the same again is no more");
+    let broken = Silence { matchers: BTreeMap::new(), ..known.clone() };
+    assert_eq!(process.core.silence(broken, T0), Err(SilenceError::Empty));
+
+    assert_eq!(process.core.silence(one_more.clone(), after(60)), Ok(()), "one has ended");
+    let again = Silence { ends: after(9_000), ..silence("box-0", T0, after(60)) };
+    let full = process.core.silence(again, after(60));
+    assert_eq!(full, Err(SilenceError::TooMany(1_000)), "what ended begins anew only where there is room");
+
+    // Whoever makes and ends them without end fills no memory: those that ended first are forgotten.
+    for n in 0..1_500 {
+        process.core.silence(silence(&format!("next-{n}"), T0, after(2_000)), after(1_100 + n)).unwrap_or(());
+    }
+    for n in 0..1_500 {
+        process.core.silence(silence(&format!("last-{n}"), T0, after(5_000)), after(2_000)).unwrap_or(());
+    }
+    let kept = &process.core.snapshot().silences;
+    assert!(kept.len() <= 2_000, "{}", kept.len());
+    assert!(kept.contains_key(&one_more.id) && !kept.contains_key(&known.id));
 }

@@ -14,9 +14,9 @@ use crate::{
     },
 };
 
-/// More silences than this are no longer a person's.
+/// More silences than this at a time are no longer a person's.
 const SILENCES_MAX: usize = 1_000;
-/// How long a silence that is over stays to be looked at.
+/// How long a silence that is over stays to be looked at, unless as many as may hold have ended since.
 const SILENCE_KEPT: Duration = Duration::from_secs(30 * 86_400);
 
 pub struct Core {
@@ -130,11 +130,19 @@ impl Core {
     }
 
     /// Takes effect at the next step, which also commits it. The same id again replaces it.
-    pub fn silence(&mut self, silence: Silence) -> Result<(), SilenceError> {
+    pub fn silence(&mut self, silence: Silence, now: Time) -> Result<(), SilenceError> {
         silence.check()?;
         let known = &mut self.snapshot.silences;
-        if known.len() >= SILENCES_MAX && !known.contains_key(&silence.id) {
-            return Err(SilenceError::TooMany(known.len()));
+        let lasting = |silence: &Arc<Silence>| now < silence.ends;
+        let count = known.values().filter(|silence| lasting(silence)).count();
+        if count >= SILENCES_MAX && !known.get(&silence.id).is_some_and(lasting) {
+            return Err(SilenceError::TooMany(count));
+        }
+        if known.len() - count >= SILENCES_MAX {
+            let ended = known.values().filter(|silence| !lasting(silence)).min_by_key(|silence| silence.ends);
+            if let Some(id) = ended.map(|silence| silence.id.clone()) {
+                known.remove(&id);
+            }
         }
         known.insert(silence.id.clone(), Arc::new(silence));
         Ok(())

@@ -339,7 +339,7 @@ impl Running {
             Control::ReloadFailed(why) => self.core.reconfiguration_failed(why),
             Control::Silence(silence) => {
                 let id = silence.id.clone();
-                if let Err(error) = self.core.silence(silence) {
+                if let Err(error) = self.core.silence(silence, self.clock.now()) {
                     tracing::warn!(%id, "a silence was refused: {error}");
                 }
             }

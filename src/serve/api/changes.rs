@@ -181,7 +181,8 @@ impl Api {
     }
 
     fn new_silence(&self, asked: NewSilence) -> Result<Silence, Problem> {
-        let starts = asked.starts.map_or_else(|| self.clock.now(), |at| at.0);
+        let now = self.clock.now();
+        let starts = asked.starts.map_or(now, |at| at.0);
         let ends = match (asked.ends, asked.for_secs) {
             (Some(ends), None) => ends.0,
             (None, Some(secs)) => starts.plus(Duration::from_secs(secs)),
@@ -189,7 +190,9 @@ impl Api {
                 return Err(Problem::new(400, "a silence has either `ends` or `for_secs`"));
             }
         };
-        if self.views.borrow().snapshot.silences.len() >= SILENCES_MAX {
+        let lasting =
+            self.views.borrow().snapshot.silences.values().filter(|silence| now < silence.ends).count();
+        if lasting >= SILENCES_MAX {
             return Err(Problem::new(
                 409,
                 "there are 1000 silences already; end some, or match more with one",
