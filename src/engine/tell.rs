@@ -211,8 +211,9 @@ impl Teller<'_> {
         let rest = told.iter().skip(IN_FULL_MAX).filter(|told| is_over(told)).take(ENDED_MAX);
         let ended: Vec<(AlertKey, Time)> =
             rest.map(|told| (told.entry.key.clone(), told.entry.since)).collect();
-        let keys = members.iter().map(|member| &member.key).chain(ended.iter().map(|(key, _)| key));
-        let lanes = groups.iter().map(|group| lane(group)).chain(keys.map(AlertKey::lane));
+        // Also those that it only counts: an end must not come before the digest that tells of the beginning.
+        let lanes =
+            groups.iter().map(|group| lane(group)).chain(told.iter().map(|told| told.entry.key.lane()));
         let severities = told.iter().map(|told| (!is_over(told), told.rule.severity));
         Notice {
             id: EventId::of_group(receiver, ids.iter()),

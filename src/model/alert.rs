@@ -291,7 +291,9 @@ pub struct Together {
     /// alert must close it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ended: Vec<(AlertKey, Time)>,
-    /// What it must not overtake at a receiver, nor be overtaken by; empty: earlier notices of its own alert.
+    /// What it must not overtake at a receiver, nor be overtaken by; empty: earlier notices of its own alert. Rows of their own
+    /// in the outbox, so no part of the text.
+    #[serde(skip)]
     pub lanes: Vec<Arc<str>>,
 }
 
