@@ -2,7 +2,15 @@
 //!
 //! It must never read what another test left: each has a database of its own.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+        mpsc,
+    },
+    time::Duration,
+};
 
 use serde_json::{Value, json};
 use spheron_watch::{
@@ -100,6 +108,7 @@ async fn each_delivery_says_what_went_to_whom_and_what_became_of_it_the_newest_f
     assert_eq!(served.get("").await.json()["items"], json!([]), "before anything was told");
     served.commit(vec![notice(1, &["chat", "mail"]), notice(2, &["chat"]), notice(3, &["chat"])]);
     served.attempt("chat", Receipt::Dead { why: "the webhook answered 404 Not Found".into() });
+    served.attempt("chat", Receipt::Retry { why: "the webhook answered 503".into(), next: START });
     let next = START.plus(Duration::from_secs(7));
     served.attempt("chat", Receipt::Retry { why: "the webhook answered 500".into(), next });
     served.attempt("mail", Receipt::Delivered { detail: "250 queued".into() });
@@ -204,4 +213,46 @@ async fn over_tcp_deliveries_are_read_too_and_a_database_that_cannot_be_read_is_
         task.await.unwrap().unwrap();
     }
     served.end().await;
+}
+
+/// Takes as long as the test wants, and counts who is inside.
+#[derive(Debug)]
+struct Slow {
+    gate: Mutex<mpsc::Receiver<()>>,
+    inside: AtomicUsize,
+    most: AtomicUsize,
+}
+
+impl Records for Slow {
+    fn deliveries(&self, _: &DeliveriesAsk) -> Result<Vec<Dispatch>, Problem> {
+        let inside = self.inside.fetch_add(1, Ordering::SeqCst) + 1;
+        self.most.fetch_max(inside, Ordering::SeqCst);
+        self.gate.lock().unwrap().recv().unwrap();
+        self.inside.fetch_sub(1, Ordering::SeqCst);
+        Ok(Vec::new())
+    }
+}
+
+#[tokio::test]
+async fn a_slow_query_holds_up_nobody_else_and_who_hangs_up_piles_up_none() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("control.sock");
+    let (open, gate) = mpsc::channel();
+    let slow = Arc::new(Slow { gate: Mutex::new(gate), inside: 0.into(), most: 0.into() });
+    let options = ServeOptions { records: Some(slow.clone()), ..ServeOptions::default() };
+    let (socket, stop) = (Socket::bind(&path).unwrap(), CancellationToken::new());
+    let views = watch::channel(Arc::new(view())).1;
+    let task = tokio::spawn(serve_socket(socket, options, views, Clock::system(), stop.clone()));
+    // They ask and leave, while the first query goes on.
+    for _ in 0..20 {
+        let asked =
+            tokio::time::timeout(Duration::from_millis(20), over_socket(&path, "GET /api/v1/deliveries", ""));
+        assert!(asked.await.is_err());
+    }
+    assert_eq!(over_socket(&path, "GET /api/v1/status", "").await.status, 200);
+    (0..50).for_each(|_| open.send(()).unwrap());
+    assert_eq!(over_socket(&path, "GET /api/v1/deliveries", "").await.status, 200);
+    assert_eq!(slow.most.load(Ordering::SeqCst), 1, "one at a time");
+    stop.cancel();
+    task.await.unwrap().unwrap();
 }
