@@ -197,7 +197,7 @@ async fn over_tcp_deliveries_are_read_too_and_a_database_that_cannot_be_read_is_
         (some(Arc::new(archive)), 200, "\"items\":[]"),
         (some(Arc::new(missing)), 503, "cannot be read now"),
         (some(Arc::new(Broken)), 503, "cannot be read now"),
-        (None, 503, "only a running daemon"),
+        (None, 503, "no database to read"),
     ] {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -224,6 +224,10 @@ struct Slow {
 }
 
 impl Records for Slow {
+    fn costs(&self, _: Time, _: Time, _: CostBy) -> Result<Vec<Cost>, Problem> {
+        Err(Problem::new(503, "the database cannot be read now"))
+    }
+
     fn deliveries(&self, _: &DeliveriesAsk) -> Result<Vec<Dispatch>, Problem> {
         let inside = self.inside.fetch_add(1, Ordering::SeqCst) + 1;
         self.most.fetch_max(inside, Ordering::SeqCst);
