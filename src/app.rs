@@ -23,7 +23,7 @@ use crate::{
     serve::{self, SelfMetrics, ServeError, ServeOptions, SocketError, api::Orders},
     signals,
     spheron::{Client, HttpOptions, HttpTransport},
-    store::{OpenError, Recovered, Store},
+    store::{OpenError, Options as StoreOptions, Recovered, Store},
 };
 
 mod parts;
@@ -115,7 +115,8 @@ pub async fn daemon(config: Option<&Path>, env: &Env) -> Result<(), AppError> {
     let sources = activity_sources(&settings, env)?;
     serve::check_hosts(&settings.serve.hosts).map_err(|error| AppError::Config(error.to_string()))?;
     make_state_folder(&settings.store.path, env)?;
-    let (store, recovered) = Store::open(&settings.store.path)?;
+    let options = StoreOptions { keep_raw: settings.store.keep_raw, ..StoreOptions::default() };
+    let (store, recovered) = Store::open_with(&settings.store.path, &options)?;
     let listener = listen(&settings).await?;
     let signals = signals::listen().map_err(AppError::Signals)?;
     let stop = CancellationToken::new();

@@ -108,7 +108,7 @@ impl Rig {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("watch.db");
-        let (store, _) = Store::open_with(&path, &Options { busy_timeout }).unwrap();
+        let (store, _) = Store::open_with(&path, &Options { busy_timeout, ..Options::default() }).unwrap();
         Self {
             clock: Clock::scaled(speed),
             store,

@@ -336,7 +336,9 @@ fn the_files_are_ours_alone_and_so_is_a_folder_that_we_made() {
 fn fault_40_a_lock_held_by_another_program_fails_one_commit_and_loses_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let path = database(&dir);
-    let (mut db, _) = Db::open_with(&path, &Options { busy_timeout: Duration::from_millis(50) }).unwrap();
+    let (mut db, _) =
+        Db::open_with(&path, &Options { busy_timeout: Duration::from_millis(50), ..Options::default() })
+            .unwrap();
     db.commit(&numbered(1)).unwrap();
     let before = db.recover().unwrap();
     let other = Connection::open(&path).unwrap();
@@ -817,6 +819,71 @@ proptest! {
             prop_assert_eq!(db.values_at(secs(at)).unwrap(), model.at(secs(at)), "at {}", at);
         }
     }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
+
+    #[test]
+    fn fault_42_what_is_forgotten_changes_nothing_that_is_kept(
+        records in proptest::collection::vec(any_record(), 1..25),
+        keep in 0..30_u64,
+        forget_at in 0..30_usize,
+    ) {
+        let options = Options { keep_raw: Some(Duration::from_secs(keep)), ..Options::default() };
+        let mut db = Db::in_memory_with(&options).unwrap();
+        let mut model = Model::default();
+        let now = secs(30);
+        let oldest = 30 - i64::try_from(keep).unwrap();
+        for (index, record) in records.iter().enumerate() {
+            db.commit(record).unwrap();
+            model.apply(record);
+            if index == forget_at {
+                while db.prune(now).unwrap() > 0 {}
+            }
+        }
+        let before = db.recover().unwrap();
+        while db.prune(now).unwrap() > 0 {}
+        let mut after = db.recover().unwrap();
+        prop_assert_eq!(&after.polls, &before.polls);
+        after.snapshot.balance_history.clear();
+        prop_assert_eq!(&after.snapshot, &model.snapshot);
+        for at in oldest..31 {
+            prop_assert_eq!(db.values_at(secs(at)).unwrap(), model.at(secs(at)), "at {}", at);
+        }
+    }
+}
+
+#[test]
+fn fault_42_years_of_polls_leave_a_bounded_file() {
+    let day = Duration::from_secs(86_400);
+    let options = Options { keep_raw: Some(day * 10), ..Options::default() };
+    let mut db = Db::in_memory_with(&options).unwrap();
+    let (mut sizes, mut cents) = (Vec::new(), 0);
+    for step in 0..200 * 24 {
+        let at = secs(1_800_000_000 + step * 3_600);
+        cents += 146;
+        let mut lab = team("t1", 1_000_000 - cents, at);
+        lab.previous = Some((Usd::from_cents(1_000_000 - cents + 146), at));
+        let record = StepRecord {
+            at,
+            polls: vec![
+                poll(Feed::Balance, at, Outcome::Complete),
+                poll(Feed::Deployments, at, Outcome::Complete),
+            ],
+            changes: vec![Change::Team(Arc::new(lab)), Change::Deployment(Arc::new(tracked("d1", 5, cents)))],
+            ..StepRecord::default()
+        };
+        db.commit(&record).unwrap();
+        db.prune(at).unwrap();
+        if step % (24 * 20) == 0 {
+            sizes.push(db.size_bytes());
+        }
+    }
+    assert!(sizes[3..].iter().all(|size| *size <= sizes[2] + 8_192), "{sizes:?}");
+    let last = secs(1_800_000_000 + (200 * 24 - 1) * 3_600);
+    assert!(db.values_at(last.minus(day * 9)).unwrap().is_some());
+    assert_eq!(db.values_at(last.minus(day * 12)).unwrap(), None, "forgotten");
 }
 
 /// What the first schema's daemons left on disks.

@@ -169,6 +169,15 @@ impl Node {
         }
     }
 
+    /// `None` for the word `forever`.
+    pub(super) fn length_or_forever(&self, range: RangeInclusive<Duration>) -> Read<Option<Duration>> {
+        match self.text() {
+            Ok("forever") => Ok(None),
+            Ok("off") => Err("`off` is not allowed here, a duration or \"forever\" is".to_owned()),
+            Ok(_) | Err(_) => self.length(range).map(Some),
+        }
+    }
+
     /// Absolute: a daemon has no directory of its own to start from.
     pub(super) fn path(&self) -> Read<PathBuf> {
         let path = PathBuf::from(self.text()?);

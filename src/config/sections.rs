@@ -24,6 +24,10 @@ const TIMEOUT_MAX: Duration = Duration::from_secs(60);
 /// Fewer would not even show a balance every few minutes.
 const CALLS_MIN: i64 = 10;
 const CALLS_MAX: i64 = 100_000;
+const KEEP_RAW: Duration = Duration::from_secs(400 * 86_400);
+/// The engine goes on from what the last days held.
+const KEEP_RAW_MIN: Duration = Duration::from_secs(7 * 86_400);
+const KEEP_RAW_MAX: Duration = Duration::from_secs(36_500 * 86_400);
 const DATABASE: &str = "spheron-watch.db";
 const SOCKET: &str = "control.sock";
 /// The kernel's limit is 108 with a NUL, and the socket is made under a name that is 4 longer.
@@ -63,7 +67,9 @@ pub(super) fn store(r: &mut Reader<'_>, env: &Env) -> Store {
         }
         PathBuf::new()
     });
-    Store { path }
+    let keep_raw =
+        r.read("keep_raw", |n| n.length_or_forever(KEEP_RAW_MIN..=KEEP_RAW_MAX)).unwrap_or(Some(KEEP_RAW));
+    Store { path, keep_raw }
 }
 
 /// Where the state lies unless told otherwise: the service's directory, root's, or the user's.

@@ -161,6 +161,8 @@ impl Collect {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Store {
     pub path: PathBuf,
+    /// How long polls and their values are kept; `None`: for ever.
+    pub keep_raw: Option<Duration>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -2,14 +2,14 @@
 //!
 //! It must never go on after the disk has failed: the first fatal error answers every later call (FAULTS 34).
 
-use std::{cell::OnceCell, collections::BTreeMap, fs, path::Path, path::PathBuf, sync::Arc};
+use std::{cell::OnceCell, collections::BTreeMap, fs, path::Path, path::PathBuf, sync::Arc, time::Duration};
 
 use rusqlite::{Connection, TransactionBehavior, params};
 
 use super::{
     OpenError, Options, StoreError, costs,
     lock::{Lock, beside},
-    open, outbox,
+    open, outbox, raw,
     recall::{self, AsOf},
     series::Known,
 };
@@ -40,6 +40,7 @@ pub struct Db {
     /// What the last rows say; `None` after a commit that failed, until it is read again.
     known: Option<Known>,
     failed: OnceCell<StoreError>,
+    keep_raw: Option<Duration>,
 }
 
 impl Db {
@@ -50,7 +51,7 @@ impl Db {
     pub fn open_with(path: &Path, options: &Options) -> Result<(Self, Recovered), OpenError> {
         let (conn, path, lock) = open::writer(path, options)?;
         let failed = |source| OpenError::Store { path: path.clone(), source };
-        let mut db = Self::new(conn, Some((path.clone(), lock)));
+        let mut db = Self::new(conn, Some((path.clone(), lock)), options);
         // We hold the lock: whoever claimed these is dead (FAULTS 59).
         db.write(|conn| outbox::release(conn, None)).map_err(failed)?;
         let known = recall::known(&db.conn, AsOf::Now).map_err(failed)?;
@@ -60,11 +61,15 @@ impl Db {
     }
 
     pub fn in_memory() -> Result<Self, StoreError> {
-        Ok(Self::new(open::in_memory()?, None))
+        Self::in_memory_with(&Options::default())
     }
 
-    fn new(conn: Connection, file: Option<(PathBuf, Lock)>) -> Self {
-        Self { conn, file, known: None, failed: OnceCell::new() }
+    pub fn in_memory_with(options: &Options) -> Result<Self, StoreError> {
+        Ok(Self::new(open::in_memory()?, None, options))
+    }
+
+    fn new(conn: Connection, file: Option<(PathBuf, Lock)>, options: &Options) -> Self {
+        Self { conn, file, known: None, failed: OnceCell::new(), keep_raw: options.keep_raw }
     }
 
     /// Everything of one step, or nothing. Costs what the record holds, however much the database holds.
@@ -174,10 +179,14 @@ impl Db {
         self.read(outbox::depth)
     }
 
-    /// Deletes a small batch of notices that ended 30 days ago or more, and of costs by the hour of 400 days ago; 0 when
-    /// there is nothing left to delete.
+    /// Deletes a small batch of notices that ended 30 days ago or more, of costs by the hour of 400 days ago, and of what was
+    /// polled before `keep_raw`; 0 when there is nothing left to delete.
     pub fn prune(&mut self, now: Time) -> Result<usize, StoreError> {
-        self.write(|conn| Ok(outbox::prune(conn, now)?.saturating_add(costs::prune(conn, now)?)))
+        let keep_raw = self.keep_raw;
+        self.write(|conn| {
+            let told = outbox::prune(conn, now)?.saturating_add(costs::prune(conn, now)?);
+            Ok(told.saturating_add(keep_raw.map_or(Ok(0), |keep| raw::prune(conn, keep, now))?))
+        })
     }
 
     /// Room on the file system of the database; `None` in memory, or where it cannot be told.

@@ -11,6 +11,7 @@ mod lock;
 mod migrate;
 mod open;
 mod outbox;
+mod raw;
 mod reader;
 mod recall;
 mod series;

@@ -27,11 +27,13 @@ const STATEMENTS_CACHED: usize = 64;
 pub struct Options {
     /// How long a call waits for another connection's write lock.
     pub busy_timeout: Duration,
+    /// How long polls and their values are kept; `None`: for ever.
+    pub keep_raw: Option<Duration>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { busy_timeout: Duration::from_secs(5) }
+        Self { busy_timeout: Duration::from_secs(5), keep_raw: None }
     }
 }
 
