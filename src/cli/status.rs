@@ -237,7 +237,7 @@ fn shown(document: &Document) -> Sheet<9> {
                 Cell::text(gpu),
                 Cell::text(&deployment.instance_type),
                 Cell::text(&deployment.provider),
-                Cell::text(&deployment.status),
+                Cell::text(state(deployment)),
                 Cell::text(humanize(Duration::from_secs(deployment.up_secs))),
                 Cell::text(price),
                 Cell::text(deployment.cost.to_string()),
@@ -247,8 +247,16 @@ fn shown(document: &Document) -> Sheet<9> {
     )
 }
 
+/// Whether it works is worth a word only where somebody measured it.
+fn state(deployment: &Deployment) -> String {
+    match &*deployment.activity {
+        "unknown" => deployment.status.clone(),
+        measured => format!("{}, {measured}", deployment.status),
+    }
+}
+
 /// What programs read.
-fn sheet(document: &Document) -> Sheet<14> {
+fn sheet(document: &Document) -> Sheet<15> {
     let column = |name: &'static str| Column(name, name, Fit::Text);
     let columns = [
         "id",
@@ -260,6 +268,7 @@ fn sheet(document: &Document) -> Sheet<14> {
         "provider",
         "region",
         "status",
+        "activity",
         "live",
         "up_secs",
         "usd_per_hour",
@@ -279,6 +288,7 @@ fn sheet(document: &Document) -> Sheet<14> {
                 Cell::text(&deployment.provider),
                 Cell::text(&deployment.region),
                 Cell::text(&deployment.status),
+                Cell::text(&deployment.activity),
                 Cell::text(deployment.live.to_string()),
                 Cell::text(deployment.up_secs.to_string()),
                 Cell::text(deployment.price_per_hour.0.to_decimal()),

@@ -10,7 +10,7 @@ fn deployment(n: u32, name: &str, status: &str, live: bool, next: Value) -> Valu
         "gpu_type": "RTX4090_PCIE", "gpu_count": n, "instance_type": "SPOT", "provider": "spheron-ai", "region": "us-east-1",
         "status": status, "live": live, "presence": "listed", "created_at": "2026-09-21T13:13:20Z",
         "started_at": "2026-09-21T13:13:20Z", "stopped_at": null, "up_secs": 3_600 * n + 61, "price_per_hour": "0.73",
-        "cost": "1.46", "kubernetes": false, "next": next,
+        "cost": "1.46", "activity": if name == "train-1" { "idle" } else { "unknown" }, "kubernetes": false, "next": next,
     })
 }
 

@@ -36,6 +36,8 @@ pub struct Deployment {
     pub price_per_hour: Money,
     /// The API's own sum so far.
     pub cost: Money,
+    /// `busy`, `idle` or `unknown`, as `[[activity]]` measures it.
+    pub activity: String,
     /// A Kubernetes add-on costs extra that the price may not hold.
     pub kubernetes: bool,
     pub next: Option<Next>,
@@ -96,6 +98,7 @@ pub fn deployment(look: Look<'_>, tracked: &Tracked) -> Deployment {
         up_secs: up(look, tracked).as_secs(),
         price_per_hour: Money(deployment.hourly_rate),
         cost: Money(deployment.total_cost),
+        activity: look.view.snapshot.activity_of(&deployment.id, look.now).as_str().to_owned(),
         kubernetes: deployment.kubernetes,
         next: next.min_by_key(|next| next.at),
     }
