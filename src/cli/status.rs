@@ -247,12 +247,10 @@ fn shown(document: &Document) -> Sheet<9> {
     )
 }
 
-/// Whether it works is worth a word only where somebody measured it.
-fn state(deployment: &Deployment) -> String {
-    match &*deployment.activity {
-        "unknown" => deployment.status.clone(),
-        measured => format!("{}, {measured}", deployment.status),
-    }
+/// One short word, which has to fit: of what runs and is measured idle, that it is idle.
+fn state(deployment: &Deployment) -> &str {
+    let idle = deployment.live && deployment.activity == "idle";
+    if idle { "idle" } else { &deployment.status }
 }
 
 /// What programs read.
