@@ -10,7 +10,7 @@ use std::{
 };
 
 use tokio::{
-    sync::{Notify, mpsc, watch},
+    sync::{Mutex, Notify, mpsc, watch},
     task::JoinSet,
 };
 use tokio_util::sync::CancellationToken;
@@ -153,6 +153,7 @@ pub async fn run<T: Transport + 'static>(live: Live<T>, stop: CancellationToken)
         names: Arc::default(),
         money_ends: watch::channel(None).0,
         pumped: BTreeSet::new(),
+        turns: BTreeMap::new(),
         tasks,
         pending: None,
         ready: false,
@@ -186,6 +187,8 @@ struct Running {
     money_ends: watch::Sender<Option<Time>>,
     /// Every receiver that has a pump, configured or not.
     pumped: BTreeSet<Arc<str>>,
+    /// Whose pump may send, of each receiver's.
+    turns: BTreeMap<Arc<str>, Arc<Mutex<()>>>,
     tasks: JoinSet<Result<(), StoreError>>,
     /// A record that the database has not taken yet.
     pending: Option<Arc<StepRecord>>,
@@ -385,8 +388,17 @@ impl Running {
             names: self.names.clone(),
             money_ends: self.money_ends.subscribe(),
         };
-        let stop = self.pumps_stop.clone();
-        self.tasks.spawn(async move { pumps.run(receiver, stop).await });
+        let (stop, turn) = (self.pumps_stop.clone(), self.turns.entry(receiver.name().clone()).or_default());
+        let turn = turn.clone();
+        self.tasks.spawn(async move {
+            // The pump of before a reload finishes its send first: never two at once.
+            let _turn = tokio::select! {
+                biased;
+                () = stop.cancelled() => return Ok(()),
+                turn = turn.lock_owned() => turn,
+            };
+            pumps.run(receiver, stop).await
+        });
     }
 
     /// What waits for a receiver that the configuration no longer has goes to another one.

@@ -1,6 +1,6 @@
 //! SIGHUP: the new configuration in force at once, or the old one and an alert that says so.
 
-use std::time::Duration;
+use std::{net::TcpListener, time::Duration};
 
 use rustix::process::Signal;
 use spheron_watch::{
@@ -9,7 +9,7 @@ use spheron_watch::{
     sim::{Endpoint, Event, Fault, Window},
 };
 
-use crate::lab::{Daemon, Hook, Lab, SOON, until};
+use crate::lab::{Daemon, Hook, Lab, SOON, fleet, until};
 
 const RELOADED: &str = "spheron_watch_config_last_reload_successful";
 
@@ -62,6 +62,36 @@ fn a_storm_of_reloads_is_survived_and_what_was_due_is_told_once() {
     let told: Vec<String> =
         hook.sent().iter().map(|sent| format!("{} {} {}", sent.rule(), sent.what(), sent.id)).collect();
     assert_eq!(told.len(), 1, "{told:#?}\n{}", daemon.log());
+}
+
+#[test]
+fn reloads_amid_a_send_that_hangs_begin_no_other_to_the_same_receiver() {
+    let lab = Lab::new(|world, now| drop(fleet(world, now, 4)));
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = lab.file("hanging.url", &format!("http://{}/", listener.local_addr().unwrap()));
+    lab.file(
+        "config.toml",
+        &format!(
+            "[[receiver]]\nname = \"hanging\"\nwebhook = {{ url_file = {url:?} }}\n[notify]\nreceivers = [\"hanging\"]\n"
+        ),
+    );
+    let mut daemon = lab.start();
+    daemon.wait_until_ready();
+    let spots: Vec<_> = lab.world().deployments().map(|(id, _)| id.clone()).collect();
+    spots.into_iter().for_each(|id| lab.happens(Event::Reclaim(id)));
+    daemon.reload();
+    let _held = listener.accept().unwrap();
+    let waiting =
+        || lab.reader().query_row("SELECT count(*) FROM outbox WHERE state = 0", [], |r| r.get::<_, i64>(0));
+    until("more waits", || (waiting().unwrap() >= 2).then_some(()));
+    for reloads in 2..5 {
+        daemon.reload();
+        until("it is reloaded", || {
+            (daemon.log().matches("configuration reloaded").count() >= reloads).then_some(())
+        });
+    }
+    listener.set_nonblocking(true).unwrap();
+    assert!(listener.accept().is_err(), "a second send while the first hangs:\n{}", daemon.log());
 }
 
 #[test]
