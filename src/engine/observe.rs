@@ -130,6 +130,13 @@ fn enter_health(snapshot: &mut Snapshot, observation: &Observation) {
     if outcome == Outcome::Complete {
         health.last_complete = Some(at);
     }
+    let whole_or_forbidden = |scope: &(Scope, Result<Facts, Failure>)| match &scope.1 {
+        Ok(facts) => facts.is_whole(),
+        Err(_) => only_forbidden(scope),
+    };
+    if outcome != Outcome::Failed && observation.scopes.iter().all(whole_or_forbidden) {
+        health.last_whole = Some(at);
+    }
     if usable {
         health.last_usable = Some(at);
         health.failures_in_row = 0;

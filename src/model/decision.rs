@@ -5,8 +5,8 @@
 use std::sync::Arc;
 
 use super::{
-    AlertKey, AlertState, Change, Charge, FailureKind, Feed, Group, GroupKey, Line, Notice, Outcome, Purse,
-    Subject, TeamId, Time,
+    Act, Action, AlertKey, AlertState, Change, Charge, FailureKind, Feed, Group, GroupKey, Line, Notice,
+    Outcome, Purse, Shift, Subject, TeamId, Time,
 };
 
 #[must_use = "decisions that are not committed are lost alerts"]
@@ -21,6 +21,12 @@ pub struct Decisions {
     pub lines: Vec<(Subject, Option<Line>)>,
     pub charges: Vec<Charge>,
     pub purses: Vec<(TeamId, Purse)>,
+    /// Rows that changed. A closed one stays in the store; the engine forgets it once it no longer matters.
+    pub actions: Vec<Action>,
+    /// Every transition of them.
+    pub shifts: Vec<Shift>,
+    /// To be performed once these decisions are committed.
+    pub acts: Vec<Act>,
     pub wake: Option<Wake>,
 }
 

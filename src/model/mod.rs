@@ -2,16 +2,20 @@
 //!
 //! It must never import anything of ours, read a clock, or do I/O.
 
+pub mod action;
 pub mod activity;
 pub mod alert;
 pub mod decision;
 pub mod forecast;
 pub mod group;
+pub mod hold;
+pub mod hours;
 pub mod ledger;
 pub mod meter;
 pub mod money;
 pub mod observation;
 pub mod outbox;
+pub mod policy;
 pub mod push;
 pub mod query;
 pub mod reasons;
@@ -22,16 +26,23 @@ pub mod snapshot;
 pub mod time;
 pub mod view;
 
+pub use action::{
+    Act, ActReceipt, Action, ActionId, Came, Cancel, Deed, DeleteAnswer, Proof, Shift, Slot, Stage,
+    StageName, Target,
+};
 pub use activity::{Activity, ActivitySample, ActivitySource, Reading, SourceActivity, Unit};
 pub use alert::{AlertKey, AlertState, Bar, EventId, Mark, Notice, Severity, Subject, Together, Transition};
 pub use decision::{Decisions, Held, HeldReason, PollRow, StepRecord, Wake};
 pub use forecast::{Finding, Forecast, Spend};
 pub use group::{Entry, Group, GroupKey, Grouping, Label};
+pub use hold::{Hold, Why};
+pub use hours::Hours;
 pub use ledger::{Books, Charge, ChargeKind, Cost, CostBy, Line, Purse};
 pub use meter::{Meter, NoMeter};
 pub use money::Usd;
 pub use observation::{Facts, Failure, FailureKind, Feed, Listing, Observation, Outcome, Scope, Unreadable};
 pub use outbox::{DeliveriesAsk, Delivery, Dispatch, OutboxRow, Progress, Receipt, Told};
+pub use policy::{Arming, Condition, Keep, Policies, Policy, Safety};
 pub use push::{Labels, Push};
 pub use query::{Placeholder, Query};
 pub use reasons::{Answer, Reasons};

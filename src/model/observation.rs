@@ -104,7 +104,7 @@ pub enum FailureKind {
 }
 
 /// Why a call gave nothing. `message` is for people: it has the API's `code` and `error`, never a body, key or URL query.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 #[error("{message}")]
 pub struct Failure {
     pub kind: FailureKind,
@@ -126,6 +126,18 @@ pub enum Facts {
     Offers(Listing<Offer>),
     /// The answer of a deployment's own GET; `None` is a 404.
     Deployment(Option<Box<Deployment>>),
+}
+
+impl Facts {
+    pub fn is_whole(&self) -> bool {
+        match self {
+            Self::Balances(list) => list.is_whole(),
+            Self::Deployments(list) => list.is_whole(),
+            Self::Volumes(list) => list.is_whole(),
+            Self::Offers(list) => list.is_whole(),
+            Self::Deployment(_) => true,
+        }
+    }
 }
 
 /// One poll of one feed: every scope that was asked, with what it gave.
@@ -151,14 +163,8 @@ pub enum Outcome {
 impl Observation {
     /// A poll that asked nobody is a failed one: no scope, no knowledge.
     pub fn outcome(&self) -> Outcome {
-        let whole = |facts: &Facts| match facts {
-            Facts::Balances(list) => list.is_whole(),
-            Facts::Deployments(list) => list.is_whole(),
-            Facts::Volumes(list) => list.is_whole(),
-            Facts::Offers(list) => list.is_whole(),
-            Facts::Deployment(_) => true,
-        };
-        let good = self.scopes.iter().filter(|(_, result)| result.as_ref().is_ok_and(whole)).count();
+        let good =
+            self.scopes.iter().filter(|(_, result)| result.as_ref().is_ok_and(Facts::is_whole)).count();
         let read = self.scopes.iter().filter(|(_, result)| result.is_ok()).count();
         if read == 0 {
             Outcome::Failed

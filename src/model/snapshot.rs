@@ -12,8 +12,9 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Activity, Deployment, DeploymentId, FailureKind, Feed, Offer, Outcome, Silence, SourceActivity, TeamId,
-    Time, Trouble, Usd, Volume, VolumeId, VolumeStatus,
+    ActReceipt, ActionId, Activity, Arming, Cancel, Deployment, DeploymentId, EventId, FailureKind, Feed,
+    Keep, Offer, Outcome, Silence, SourceActivity, TeamId, Time, Trouble, Usd, Volume, VolumeId,
+    VolumeStatus,
 };
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -47,6 +48,17 @@ pub struct Snapshot {
     pub deliveries: BTreeMap<Arc<str>, Trouble>,
     /// Room on the file system of the database, in bytes; `None`: not measured.
     pub disk_free_bytes: Option<u64>,
+    pub keeps: BTreeMap<Arc<str>, Arc<Keep>>,
+    /// By policy.
+    pub armings: BTreeMap<Arc<str>, Arc<Arming>>,
+    /// Who took which announcement of a policy, and when, the log included; for the open actions at least.
+    pub told: BTreeMap<EventId, BTreeMap<Arc<str>, Time>>,
+    /// When each receiver last took anything.
+    pub confirmed: BTreeMap<Arc<str>, Time>,
+    /// What came of the last act of each open action.
+    pub receipts: BTreeMap<ActionId, Arc<ActReceipt>>,
+    /// Actions that a person wants stopped.
+    pub cancels: BTreeMap<ActionId, Cancel>,
 }
 
 /// How a feed is doing. `interval` is the effective one, as the governor stretches it.
@@ -60,6 +72,9 @@ pub struct FeedHealth {
     pub last_complete: Option<Time>,
     /// The last poll that left out nothing but what is forbidden to us or was a bad record: we were not blind then.
     pub last_usable: Option<Time>,
+    /// The last poll in which every scope was whole, but for what is forbidden to us: nothing may be ended on less.
+    #[serde(default)]
+    pub last_whole: Option<Time>,
     pub failures_in_row: u32,
     /// Why the last attempt was not complete, for people.
     pub trouble: Option<Arc<str>>,
@@ -75,6 +90,7 @@ impl FeedHealth {
             last_outcome: None,
             last_complete: None,
             last_usable: None,
+            last_whole: None,
             failures_in_row: 0,
             trouble: None,
             failure: None,

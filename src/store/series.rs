@@ -2,10 +2,7 @@
 //!
 //! It must never read the disk to find out what changed: `Known` says what the last rows say, so a step costs its changes.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 use rusqlite::{Connection, named_params, params};
 
@@ -64,23 +61,16 @@ impl Known {
         let Account { shrunk, key_rejected_since, unscoped_covers, first_observed } = self.account.clone();
         let team = |row| with_balance_at(row, self.balance_poll);
         Snapshot {
-            feeds: BTreeMap::new(),
             teams: self.teams.iter().map(|(id, row)| (id.clone(), team(row))).collect(),
             deployments: self.deployments.iter().map(|(id, row)| (id.clone(), row.state.clone())).collect(),
             volumes: self.volumes.iter().map(|(id, row)| (id.clone(), row.state.clone())).collect(),
             offers: self.offers.clone(),
             shrunk,
             key_rejected_since,
-            skew_ms: None,
-            unread: BTreeSet::new(),
-            activity: BTreeMap::new(),
             silences: self.silences.clone(),
-            balance_history: BTreeMap::new(),
             unscoped_covers,
             first_observed,
-            config_error: None,
-            deliveries: BTreeMap::new(),
-            disk_free_bytes: None,
+            ..Snapshot::default()
         }
     }
 
