@@ -10,6 +10,7 @@ mod hush;
 mod label;
 mod money;
 mod observe;
+mod reaper;
 mod rules;
 pub mod standing;
 mod tell;
@@ -26,14 +27,16 @@ pub use observe::{
     activity::{attend, fold_activity, restart_windows},
     changes, fold, forget_unwatched,
 };
+use reaper::Reaper;
 
 use jiff::tz::TimeZone;
 
 use tell::{Teller, Urgent};
 
 use crate::model::{
-    AlertKey, AlertState, BudgetView, Decisions, Entry, Feed, Forecast, Glob, Group, GroupKey, Grouping,
-    Held, HeldReason, Rule, Severity, Snapshot, Subject, TeamId, Time, Transition, Wake,
+    Action, AlertKey, AlertState, ArmError, Arming, BudgetView, Decisions, Entry, Feed, Forecast, Glob,
+    Group, GroupKey, Grouping, Held, HeldReason, Policies, PolicyVerdict, Preview, Rule, Severity, Snapshot,
+    Subject, TeamId, Time, Transition, Wake,
 };
 
 /// Rules and what became of them so far. The state is rows keyed by (rule, subject); it is persisted by whoever commits the
@@ -49,6 +52,7 @@ pub struct Engine {
     state: BTreeMap<Arc<str>, BTreeMap<Subject, AlertState>>,
     groups: Groups,
     polls: Polls,
+    reaper: Reaper,
 }
 
 impl Engine {
@@ -70,6 +74,7 @@ impl Engine {
             state: by_rule,
             groups: Groups::default(),
             polls: Polls::default(),
+            reaper: Reaper::default(),
         }
     }
 
@@ -79,6 +84,49 @@ impl Engine {
         self.groups = Groups::new(groups);
         self.polls = Polls::new(polls);
         self
+    }
+
+    /// What may be ended, and every action that still [matters](Action::matters).
+    #[must_use]
+    pub fn with_policies(mut self, policies: Policies, actions: Vec<Action>) -> Self {
+        self.reaper = Reaper::new(policies, actions);
+        self
+    }
+
+    /// A reload: other policies over the actions that are.
+    pub fn replace_policies(&mut self, policies: Policies) {
+        self.reaper.replace(policies);
+    }
+
+    pub fn policies(&self) -> &Policies {
+        self.reaper.policies()
+    }
+
+    /// Open, withheld and lately closed actions.
+    pub fn actions(&self) -> impl Iterator<Item = &Action> {
+        self.reaper.actions()
+    }
+
+    /// Where each policy stands with each deployment that is there; changes nothing.
+    pub fn policy_verdicts(&self, snapshot: &Snapshot, now: Time) -> Vec<PolicyVerdict> {
+        self.reaper.verdicts(snapshot, &self.forecasts, now)
+    }
+
+    /// What a policy would end as things are, with the code that confirms it. `None`: there is no such policy.
+    pub fn preview(&self, policy: &str, snapshot: &Snapshot, now: Time) -> Option<Preview> {
+        self.reaper.preview(policy, snapshot, &self.forecasts, now)
+    }
+
+    /// The arming that a person may have who confirms this code; it holds from the step on that finds it in the snapshot.
+    pub fn arm(
+        &self,
+        policy: &str,
+        code: &str,
+        by: Arc<str>,
+        snapshot: &Snapshot,
+        now: Time,
+    ) -> Result<Arming, ArmError> {
+        self.reaper.arm((policy, code, by), snapshot, &self.forecasts, now)
     }
 
     /// `[notify] group_…`; what waits already goes out when it was to.
@@ -192,7 +240,13 @@ impl Engine {
             self.step_rule(rule, &mut turn);
         }
         self.flush(&rules, &mut turn);
-        let decisions = turn.decisions;
+        let mut decisions = turn.decisions;
+        let reaped = self.reaper.step(snapshot, &booked.forecasts, now);
+        decisions.notices.extend(reaped.notices);
+        (decisions.actions, decisions.shifts, decisions.acts) = (reaped.actions, reaped.shifts, reaped.acts);
+        if let Some((at, why)) = reaped.wake {
+            wake_at(&mut decisions, Some(at), now, why);
+        }
         self.forecasts = booked.forecasts;
         self.watched = watched;
         self.rules = rules;

@@ -80,6 +80,22 @@ pub struct Slot {
     pub reminded: bool,
 }
 
+/// What the final read saw.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FinalRead {
+    pub sent: Time,
+    pub skew_ms: Option<i64>,
+    pub deployment: Box<Deployment>,
+}
+
+/// What can-terminate said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Check {
+    pub sent: Time,
+    pub skew_ms: Option<i64>,
+    pub answer: CanTerminate,
+}
+
 /// How far the proof is that a DELETE had its effect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Proof {
@@ -101,6 +117,7 @@ pub enum Stage {
     /// Everything holds but that the policy is armed, or that so many may end at once: it is told, and nothing is done.
     Withheld {
         told: Time,
+        by: Withheld,
     },
     /// The announcement is on its way. `floor`: an earlier one promised not to end it before.
     Marked {
@@ -120,14 +137,14 @@ pub enum Stage {
     /// The final read agreed; can-terminate is under way.
     Checking {
         slot: Slot,
-        read: Time,
+        read: FinalRead,
         asked: Time,
     },
     /// Both reads agreed; the conditional commit of the intent is under way.
     Committing {
         slot: Slot,
-        read: Time,
-        checked: Time,
+        read: FinalRead,
+        check: Check,
         asked: Time,
     },
     /// The intent is committed and the DELETE handed out: it may have been sent.
@@ -163,6 +180,14 @@ pub enum Stage {
         slot: Option<Time>,
         rest: Option<Time>,
     },
+}
+
+/// What alone keeps it from being marked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Withheld {
+    DryRun,
+    FleetShare,
 }
 
 /// A stage without its data.

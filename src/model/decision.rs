@@ -5,8 +5,8 @@
 use std::sync::Arc;
 
 use super::{
-    Act, Action, AlertKey, AlertState, Change, Charge, FailureKind, Feed, Group, GroupKey, Line, Notice,
-    Outcome, Purse, Shift, Subject, TeamId, Time,
+    Act, Action, ActionId, AlertKey, AlertState, Change, Charge, FailureKind, Feed, Group, GroupKey, Hold,
+    Line, Notice, Outcome, Purse, Shift, StageName, Subject, Target, TeamId, Time,
 };
 
 #[must_use = "decisions that are not committed are lost alerts"]
@@ -67,6 +67,24 @@ pub enum HeldReason {
     Unmeasured,
     /// The rule's matcher leaves this subject out.
     NotMatched,
+}
+
+/// Where one policy stands with one deployment, for those who ask why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PolicyVerdict {
+    pub policy: Arc<str>,
+    pub target: Target,
+    pub armed: bool,
+    /// The action that there is, of whichever policy, and where it stands.
+    pub action: Option<(ActionId, StageName)>,
+    /// What each condition looks at, by its limit.
+    pub inputs: Vec<(String, String)>,
+    /// Every gate that is closed for the next step; none: it is taken.
+    pub holds: Vec<Hold>,
+    /// When something happens next if nothing changes, and what.
+    pub next: Option<(Time, &'static str)>,
+    /// What would stop it.
+    pub stops: Vec<&'static str>,
 }
 
 /// Everything one step commits, in one transaction.

@@ -217,7 +217,7 @@ impl fmt::Display for Hold {
             Self::NotTold => f.write_str("no receiver but the log has taken the announcement yet"),
             Self::Grace { until } => write!(f, "it was announced for {until}"),
             Self::Later { until } => write!(f, "it is tried again at {until}"),
-            Self::ReadDiffers { what } => write!(f, "the final read shows another {what} than was announced"),
+            Self::ReadDiffers { what } => write!(f, "its {what} is not what was announced"),
             Self::ReadGone => f.write_str("the final read did not find it"),
             Self::CannotTerminate { minutes } => {
                 write!(f, "can-terminate says no, {minutes} minutes remain of the minimum runtime")
@@ -284,9 +284,7 @@ pub enum Why {
     EndedElsewhere {
         how: Arc<str>,
     },
-    NoLonger {
-        hold: Hold,
-    },
+    NoLonger,
     Armed,
 }
 
@@ -320,7 +318,7 @@ impl fmt::Display for Why {
             Self::CancelledBy { by } => write!(f, "{by} cancelled it"),
             Self::PolicyRemoved => f.write_str("the policy is no longer in the configuration"),
             Self::EndedElsewhere { how } => write!(f, "it ended without us: {how}"),
-            Self::NoLonger { hold } => write!(f, "it no longer qualifies: {hold}"),
+            Self::NoLonger => f.write_str("it no longer qualifies"),
             Self::Armed => f.write_str("the policy is armed now"),
         }
     }
@@ -338,7 +336,7 @@ mod tests {
         assert_eq!((kept.cancels(), kept.until()), (true, Some(at)));
         let why = Why::Held { hold: Hold::ClockOff { skew_ms: -61_500 } };
         assert_eq!(why.to_string(), "our clock and the API's differ by 61 s");
-        for why in [why, Why::NoLonger { hold: kept }] {
+        for why in [why, Why::Held { hold: kept }] {
             let text = serde_json::to_string(&why).unwrap();
             assert_eq!(serde_json::from_str::<Why>(&text).unwrap(), why);
         }

@@ -27,12 +27,12 @@ pub mod time;
 pub mod view;
 
 pub use action::{
-    Act, ActReceipt, Action, ActionId, Came, Cancel, Deed, DeleteAnswer, Proof, Shift, Slot, Stage,
-    StageName, Target,
+    Act, ActReceipt, Action, ActionId, Came, Cancel, Check, Deed, DeleteAnswer, FinalRead, Proof, Shift,
+    Slot, Stage, StageName, Target, Withheld,
 };
 pub use activity::{Activity, ActivitySample, ActivitySource, Reading, SourceActivity, Unit};
 pub use alert::{AlertKey, AlertState, Bar, EventId, Mark, Notice, Severity, Subject, Together, Transition};
-pub use decision::{Decisions, Held, HeldReason, PollRow, StepRecord, Wake};
+pub use decision::{Decisions, Held, HeldReason, PolicyVerdict, PollRow, StepRecord, Wake};
 pub use forecast::{Finding, Forecast, Spend};
 pub use group::{Entry, Group, GroupKey, Grouping, Label};
 pub use hold::{Hold, Why};
@@ -42,7 +42,7 @@ pub use meter::{Meter, NoMeter};
 pub use money::Usd;
 pub use observation::{Facts, Failure, FailureKind, Feed, Listing, Observation, Outcome, Scope, Unreadable};
 pub use outbox::{DeliveriesAsk, Delivery, Dispatch, OutboxRow, Progress, Receipt, Told};
-pub use policy::{Arming, Condition, Keep, Policies, Policy, Safety};
+pub use policy::{ArmError, Arming, Candidate, Condition, Keep, Policies, Policy, Preview, Safety};
 pub use push::{Labels, Push};
 pub use query::{Placeholder, Query};
 pub use reasons::{Answer, Reasons};

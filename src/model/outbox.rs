@@ -8,6 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{AlertKey, EventId, Notice, Severity, Time, Transition};
 
+/// The receiver that always exists. What it takes nobody may have read.
+pub const LOG: &str = "log";
+
 /// One row of the outbox: one notice for one receiver. `seq` orders the rows of a receiver.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OutboxRow {

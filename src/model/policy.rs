@@ -13,7 +13,9 @@ use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::{ActivitySource, Deployment, Glob, Hours, MatchKey, Matcher, Target, Time, Usd, humanize};
+use super::{
+    ActivitySource, Deployment, Glob, Hold, Hours, MatchKey, Matcher, Target, TeamId, Time, Usd, humanize,
+};
 
 /// A `[[policy]]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -140,6 +142,45 @@ pub struct Arming {
     pub by: Arc<str>,
     /// What would have been ended then, acknowledged by the code.
     pub acknowledged: BTreeSet<Target>,
+}
+
+/// What arming a policy would mean now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Preview {
+    pub policy: Arc<str>,
+    pub fingerprint: Arc<str>,
+    /// It is armed as it stands.
+    pub armed: bool,
+    /// What it would announce and end as things are, and why.
+    pub would_end: Vec<(Candidate, String)>,
+    /// What it matches besides, and why that would not end now.
+    pub waiting: Vec<(Candidate, Hold)>,
+    /// Stands for the policy and both lists: who repeats it has seen them.
+    pub code: Arc<str>,
+}
+
+/// A deployment that a policy matches.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Candidate {
+    pub target: Target,
+    pub name: Arc<str>,
+    pub team: TeamId,
+    pub rate: Usd,
+}
+
+/// Why a policy is not armed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ArmError {
+    #[error("there is no policy of this name; `spheron-watch policy list` shows all")]
+    NoSuchPolicy,
+    #[error("the policy has no `match`, and an empty one matches nothing; give it one")]
+    NoSelector,
+    #[error(
+        "none of the policy's receivers but the log has taken anything yet, or it fails now; try `spheron-watch test-notify`"
+    )]
+    NoReceiver,
+    #[error("the code is not that of what it would end now; look at the list again and confirm its code")]
+    WrongCode,
 }
 
 /// All that the configuration says of ending deployments.

@@ -47,7 +47,11 @@ pub(super) fn instead(tracked: &Tracked, name: &str) -> (String, String) {
     }
 }
 
-fn deployment_details(tracked: &Tracked, snapshot: &Snapshot, runtime: &str) -> Vec<(Arc<str>, String)> {
+pub(in crate::engine) fn deployment_details(
+    tracked: &Tracked,
+    snapshot: &Snapshot,
+    runtime: &str,
+) -> Vec<(Arc<str>, String)> {
     let deployment = &tracked.deployment;
     let mut details: Vec<(Arc<str>, String)> = vec![
         ("deployment".into(), format!("{} ({})", label(&deployment.name, &deployment.id), deployment.id)),

@@ -11,6 +11,7 @@ mod team;
 mod volume;
 
 pub use bars::bars;
+pub(super) use deployment::deployment_details;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -80,7 +81,7 @@ fn say(telling: &Telling<'_>) -> Option<Words> {
 }
 
 /// A name of one's choice may be blank, and is not unique: the id stands in the details.
-fn label(name: &str, id: &dyn std::fmt::Display) -> String {
+pub(in crate::engine) fn label(name: &str, id: &dyn std::fmt::Display) -> String {
     if name.trim().is_empty() { id.to_string() } else { name.to_owned() }
 }
 

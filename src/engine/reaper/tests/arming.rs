@@ -1,0 +1,141 @@
+use super::*;
+use crate::model::Hold;
+
+fn wish<'a>(code: &'a str) -> (&'a str, &'a str, Arc<str>) {
+    ("idle", code, "ann".into())
+}
+
+#[test]
+fn fault_56_arming_needs_a_receiver_that_took_something_and_is_not_the_log() {
+    let rig = Rig::ready();
+    let arm = |rig: &Rig| rig.reaper.arm(wish(&rig.code("idle")), &rig.snapshot, &rig.forecasts, rig.now);
+    assert!(arm(&rig).is_ok());
+    let mut nobody = rig.clone();
+    nobody.snapshot.confirmed.clear();
+    assert_eq!(arm(&nobody), Err(ArmError::NoReceiver));
+    nobody.snapshot.confirmed.insert("chat".into(), rig.now);
+    assert_eq!(arm(&nobody), Err(ArmError::NoReceiver), "one that this policy does not tell");
+    let mut failing = rig.clone();
+    let trouble = Trouble { since: rig.now, dead: true, why: "410".into() };
+    failing.snapshot.deliveries.insert("ops".into(), trouble);
+    assert_eq!(arm(&failing), Err(ArmError::NoReceiver));
+    let log = Policy { receivers: vec!["log".into()], ..idle_policy() };
+    let mut log = Rig { reaper: Reaper::new(policies(vec![log]), Vec::new()), ..rig };
+    log.snapshot.confirmed.insert("log".into(), log.now);
+    assert_eq!(arm(&log), Err(ArmError::NoReceiver));
+}
+
+#[test]
+fn fault_57_the_code_stands_for_the_policy_and_for_everything_that_it_matches() {
+    let everything = Policy { matching: matcher(&[(MatchKey::Name, &["*"])]), ..idle_policy() };
+    let mut rig = Rig::ready_with(policies(vec![everything.clone()]), &["a", "b"]);
+    rig.add(Deployment { name: "prod-1".into(), ..deployment("p") });
+    rig.idle("b", Reading::Busy, None);
+    let preview = rig.reaper.preview("idle", &rig.snapshot, &rig.forecasts, rig.now).unwrap();
+    let ids = |list: Vec<&crate::model::Candidate>| {
+        list.iter().map(|candidate| candidate.target.id.to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(ids(preview.would_end.iter().map(|(candidate, _)| candidate).collect()), ["a"]);
+    assert_eq!(preview.would_end[0].1, "idle for 4h, since 2027-01-15T08:00:00Z (limit: idle for 2h)");
+    assert_eq!(ids(preview.waiting.iter().map(|(candidate, _)| candidate).collect()), ["b", "p"]);
+    assert_eq!(preview.waiting[1].1, Hold::Protected { key: "name".into() });
+    let arm = |rig: &Rig, code: &str| rig.reaper.arm(wish(code), &rig.snapshot, &rig.forecasts, rig.now);
+    for wrong in ["", "00000000"] {
+        assert_eq!(arm(&rig, wrong), Err(ArmError::WrongCode));
+    }
+    let mut more = rig.clone();
+    more.add(deployment("c"));
+    assert_eq!(arm(&more, &preview.code), Err(ArmError::WrongCode), "it matches one more now");
+    let mut busy = rig.clone();
+    busy.idle("b", Reading::Idle, Some(T0.minus(HOUR * 3)));
+    assert_eq!(arm(&busy, &preview.code), Err(ArmError::WrongCode), "it would end one more now");
+    let mut changed = rig.clone();
+    changed.reaper.replace(policies(vec![Policy { grace: MINUTE, ..everything }]));
+    assert_eq!(arm(&changed, &preview.code), Err(ArmError::WrongCode), "it is another policy now");
+    let arming = arm(&rig, &preview.code).unwrap();
+    assert_eq!(arming.acknowledged, BTreeSet::from([Target::of(&deployment("a"))]));
+    let nothing = Rig { reaper: Reaper::new(policies(vec![]), Vec::new()), ..rig };
+    assert_eq!(arm(&nothing, &preview.code), Err(ArmError::NoSuchPolicy));
+    assert!(nothing.reaper.preview("idle", &nothing.snapshot, &nothing.forecasts, nothing.now).is_none());
+}
+
+#[test]
+fn fault_57_a_policy_without_a_selector_cannot_be_armed() {
+    let empty = Policy { matching: Matcher::default(), ..idle_policy() };
+    let rig = Rig::ready();
+    let rig = Rig { reaper: Reaper::new(policies(vec![empty]), Vec::new()), ..rig };
+    let code = rig.code("idle");
+    let refused = rig.reaper.arm(wish(&code), &rig.snapshot, &rig.forecasts, rig.now);
+    assert_eq!(refused, Err(ArmError::NoSelector));
+}
+
+#[test]
+fn any_change_disarms_and_what_was_announced_is_called_off() {
+    let base = policies(vec![idle_policy()]);
+    let changed = |change: fn(&mut Policies)| {
+        let mut changed = base.clone();
+        change(&mut changed);
+        changed
+    };
+    for (what, changed) in [
+        ("the policy", changed(|p| p.policies[0].when.push(Condition::RunningFor(HOUR)))),
+        ("[safety]", changed(|p| p.safety.max_per_day = 6)),
+        ("the zone", changed(|p| p.zone = TimeZone::get("Europe/Berlin").unwrap())),
+        ("an activity", changed(|p| p.sources[0].settings = "other".into())),
+    ] {
+        let mut rig = Rig::ready();
+        rig.until_read();
+        rig.reaper.replace(changed);
+        let read = rig.read("a");
+        let disarmed = rig.answer(read);
+        assert!(disarmed.acts.is_empty(), "{what}");
+        assert!(names(&disarmed)[0].contains("changed since it was armed"), "{what}");
+    }
+}
+
+#[test]
+fn fault_68_half_of_the_fleet_at_once_is_held_until_it_is_armed_again_on_that_list() {
+    let mut rig = Rig::ready_with(policies(vec![idle_policy()]), &["a", "b", "c", "d", "e", "f"]);
+    for id in ["a", "b", "c", "d"] {
+        rig.idle(id, Reading::Busy, None);
+    }
+    rig.arm("idle");
+    assert_eq!(rig.step().notices.len(), 2, "e and f: two of six are no fault of a sensor");
+    rig.idle("a", Reading::Idle, Some(T0.minus(HOUR * 3)));
+    let held = rig.pass(HOUR * 2);
+    assert!(held.acts.is_empty(), "three of six are, and none of them is ended");
+    let told: Vec<&str> = held.notices.iter().map(|notice| notice.title.as_str()).collect();
+    assert_eq!(told[0], "held: 3 of 6 would be ended at once");
+    assert!(!told.iter().any(|title| title.starts_with("will be ended")), "{told:?}");
+    let verdict = rig.reaper.verdicts(&rig.snapshot, &rig.forecasts, rig.now).remove(0);
+    assert_eq!(verdict.holds, [Hold::FleetShare { qualifying: 3, fleet: 6 }]);
+    rig.arm("idle");
+    assert_eq!(rig.step().notices.len(), 2, "acknowledged, and as many as an hour may end");
+}
+
+#[test]
+fn a_third_of_a_small_fleet_and_two_of_two_are_no_fault_of_a_sensor() {
+    let mut rig = Rig::ready_with(policies(vec![idle_policy()]), &["a", "b"]);
+    let arming = rig.snapshot.armings.get_mut("idle").unwrap();
+    Arc::make_mut(arming).acknowledged.clear();
+    assert_eq!(rig.step().notices.len(), 2);
+}
+
+#[test]
+fn why_says_the_inputs_the_gates_the_next_time_and_what_would_stop_it() {
+    let mut rig = Rig::ready();
+    let verdict = rig.reaper.verdicts(&rig.snapshot, &rig.forecasts, rig.now).remove(0);
+    assert_eq!(
+        verdict.inputs,
+        [("idle for 2h".to_owned(), "idle for 4h, since 2027-01-15T08:00:00Z".to_owned())]
+    );
+    assert_eq!(verdict.holds, [], "it is about to be announced");
+    let notices = rig.step().notices;
+    rig.deliver(&notices, "ops");
+    rig.step();
+    let verdict = rig.reaper.verdicts(&rig.snapshot, &rig.forecasts, rig.now).remove(0);
+    assert_eq!(verdict.holds, [Hold::Grace { until: T0.plus(MINUTE * 30) }]);
+    assert_eq!(verdict.next, Some((T0.plus(MINUTE * 30), "the final read, if every gate is open then")));
+    assert_eq!(verdict.action.unwrap().1, StageName::Announced);
+    assert_eq!(verdict.stops.len(), 4);
+}

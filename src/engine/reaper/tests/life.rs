@@ -1,0 +1,597 @@
+use super::*;
+use crate::model::{Cancel, Hold};
+
+fn failure(kind: FailureKind) -> Failure {
+    Failure::new(kind, "no answer")
+}
+
+fn deleted(answer: DeleteAnswer) -> Came {
+    Came::Delete(answer)
+}
+
+fn ended(rig: &Rig) -> Came {
+    let Came::Read(Ok(Some(mut read))) = rig.read("a") else { panic!() };
+    read.status = Status::Terminated;
+    Came::Read(Ok(Some(read)))
+}
+
+/// The next read after the DELETE, answered.
+fn read_after(rig: &mut Rig, came: impl Fn(&Rig) -> Came) -> Reaped {
+    rig.now = rig.now.plus(SECOND * 15);
+    rig.poll();
+    let acts = rig.step().acts;
+    assert!(acts.iter().any(|act| act.deed == Deed::Verify), "{acts:?}");
+    let came = came(rig);
+    rig.answer(came)
+}
+
+fn still(rig: &Rig) -> Came {
+    rig.read("a")
+}
+
+#[test]
+fn an_idle_deployment_is_announced_reminded_read_committed_requested_and_verified() {
+    let mut rig = Rig::ready();
+    let first = rig.step();
+    assert_eq!(names(&first), ["- > marked: idle for 4h, since 2027-01-15T08:00:00Z (limit: idle for 2h)"]);
+    assert_eq!(first.notices[0].title, "will be ended: dev-a in 30m");
+    assert!(first.notices[0].reason.contains("Ending deletes the instance and its disk"));
+    assert!(first.notices[0].advice.contains("spheron-watch keep a --for 1d"));
+    assert_eq!(first.notices[0].receivers, ["ops".into()]);
+    assert!(rig.pass(MINUTE * 10).shifts.is_empty(), "nobody was told yet");
+    rig.deliver(&first.notices, "log");
+    assert!(rig.pass(MINUTE).shifts.is_empty(), "the log is nobody");
+    rig.deliver(&first.notices, "ops");
+    assert_eq!(names(&rig.step()), ["marked > announced: ops took the announcement"]);
+    let half = rig.pass(MINUTE * 15);
+    assert_eq!(half.notices.len(), 1);
+    assert_eq!(half.notices[0].title, "will be ended: dev-a in 15m");
+    assert!(half.shifts.is_empty() && half.acts.is_empty());
+    let until = rig.pass(MINUTE * 15);
+    assert_eq!(names(&until), ["announced > final read: the grace is over"]);
+    assert_eq!(until.notices, []);
+    let mut told = names(&rig.answer(rig.read("a")));
+    told.extend(names(&rig.answer(yes())));
+    let requested = rig.answer(Came::Commit(Ok(())));
+    assert_eq!(requested.acts.len(), 1);
+    assert_eq!(requested.acts[0].deed, Deed::Delete { not_after: rig.now.plus(SECOND * 30) });
+    told.extend(names(&requested));
+    told.extend(names(&rig.answer(deleted(DeleteAnswer::Accepted))));
+    assert!(read_after(&mut rig, ended).shifts.is_empty(), "one read is not two");
+    let done = read_after(&mut rig, ended);
+    told.extend(names(&done));
+    assert_eq!(
+        told,
+        [
+            "final read > can-terminate: the final read agrees with what was announced",
+            "can-terminate > committing: can-terminate says yes, and that nothing remains",
+            "committing > requested: the intent is committed",
+            "requested > verifying: the API accepted the request; reads have to confirm it",
+            "verifying > gone: two reads show that it has ended",
+        ]
+    );
+    assert_eq!(done.notices[0].title, "ended: dev-a");
+    assert!(done.notices[0].reason.contains("$48.00 in the 1d"), "{}", done.notices[0].reason);
+    let ids: BTreeSet<_> =
+        first.notices.iter().chain(&half.notices).chain(&done.notices).map(|notice| &notice.id).collect();
+    assert_eq!(ids.len(), 3, "each has an id of its own");
+}
+
+#[test]
+fn fault_16_can_terminate_that_contradicts_itself_or_says_no_waits_and_reads_anew() {
+    for answer in [can(true, 3), can(false, 3)] {
+        let mut rig = Rig::ready();
+        rig.until_check();
+        assert_eq!(
+            names(&rig.answer(answer)),
+            [
+                "can-terminate > announced: 3 minutes remain of the minimum runtime: not before 2027-01-15T12:33:05Z"
+            ]
+        );
+        assert!(rig.pass(MINUTE * 3).acts.is_empty());
+        let again = rig.pass(MINUTE);
+        assert_eq!(again.acts.len(), 1);
+        assert_eq!(again.acts[0].deed, Deed::FinalRead);
+    }
+}
+
+#[test]
+fn fault_17_a_delete_refused_for_the_minimum_runtime_waits_for_it_and_reads_anew() {
+    let mut rig = Rig::ready();
+    rig.until_request();
+    rig.answer(deleted(DeleteAnswer::MinimumRuntime { minutes: 2 }));
+    assert_eq!(rig.stage(), StageName::Announced);
+    assert!(rig.pass(MINUTE * 2).acts.is_empty());
+    let again = rig.pass(MINUTE);
+    assert_eq!(again.acts.iter().map(|act| &act.deed).collect::<Vec<_>>(), [&Deed::FinalRead]);
+}
+
+#[test]
+fn fault_18_a_lost_answer_is_in_doubt_and_only_reads_decide() {
+    for lost in [Some(DeleteAnswer::Lost { why: "timeout".into() }), None] {
+        let mut rig = Rig::ready();
+        rig.until_request();
+        match lost {
+            Some(lost) => drop(rig.answer(deleted(lost))),
+            None => drop(rig.pass(MINUTE * 2)),
+        }
+        assert_eq!(rig.stage(), StageName::InDoubt);
+        read_after(&mut rig, |_| Came::Read(Err(failure(FailureKind::Timeout))));
+        assert_eq!(rig.stage(), StageName::InDoubt, "a read that failed decides nothing");
+        read_after(&mut rig, still);
+        assert_eq!(rig.stage(), StageName::InDoubt, "an end takes its time");
+        assert_eq!(
+            names(&read_after(&mut rig, ended))[0],
+            "in doubt > verifying: two reads show that it has ended"
+        );
+        read_after(&mut rig, ended);
+        assert!(rig.reaper.open.is_empty());
+    }
+}
+
+#[test]
+fn fault_18_a_request_that_had_no_effect_starts_over_with_a_new_announcement() {
+    let mut rig = Rig::ready();
+    rig.until_request();
+    rig.answer(deleted(DeleteAnswer::Lost { why: "timeout".into() }));
+    let mut all = Vec::new();
+    for _ in 0..60 {
+        rig.now = rig.now.plus(SECOND * 15);
+        rig.poll();
+        let acts = rig.step().acts;
+        if acts.iter().any(|act| act.deed == Deed::Verify) {
+            let reaped = rig.answer(rig.read("a"));
+            assert!(!reaped.acts.iter().any(is_delete));
+            all.extend(names(&reaped));
+        }
+        if !all.is_empty() {
+            break;
+        }
+    }
+    assert_eq!(all.len(), 1, "{all:?}");
+    assert!(all[0].starts_with("in doubt > expired: reads show that it is still running"));
+    assert!(names(&rig.pass(MINUTE))[0].starts_with("- > marked"));
+}
+
+#[test]
+fn fault_19_an_end_that_no_read_confirms_is_told_once_and_never_requested_again() {
+    let mut rig = Rig::ready();
+    rig.until_request();
+    rig.answer(deleted(DeleteAnswer::Accepted));
+    let mut told = Vec::new();
+    for _ in 0..240 {
+        rig.now = rig.now.plus(SECOND * 15);
+        rig.poll();
+        let reaped = rig.step();
+        assert!(!reaped.acts.iter().any(is_delete));
+        told.extend(reaped.notices);
+        if !reaped.acts.is_empty() {
+            told.extend(rig.answer(rig.read("a")).notices);
+        }
+    }
+    assert_eq!(told.len(), 1);
+    assert_eq!(told[0].title, "not confirmed: the end of dev-a");
+    assert_eq!(told[0].at, T0.plus(MINUTE * 40));
+    assert_eq!(rig.stage(), StageName::Verifying);
+    rig.pass(MINUTE * 5);
+    rig.answer(Came::Read(Ok(None)));
+    rig.pass(MINUTE * 5);
+    rig.answer(Came::Read(Ok(None)));
+    assert!(rig.reaper.open.is_empty(), "a person ended it at last");
+}
+
+#[test]
+fn fault_11_a_404_is_gone_by_reads_and_not_by_itself() {
+    let mut rig = Rig::ready();
+    rig.until_check();
+    let asked = rig.answer(Came::CanTerminate(Ok(None)));
+    assert_eq!(names(&asked), ["can-terminate > announced: the final read did not find it"]);
+    let mut rig = Rig::ready();
+    rig.until_request();
+    rig.answer(deleted(DeleteAnswer::NotFound));
+    read_after(&mut rig, still);
+    read_after(&mut rig, |_| Came::Read(Ok(None)));
+    read_after(&mut rig, still);
+    read_after(&mut rig, |_| Came::Read(Ok(None)));
+    assert_eq!(rig.stage(), StageName::Verifying, "two in a row");
+    read_after(&mut rig, |_| Came::Read(Ok(None)));
+    assert!(rig.reaper.open.is_empty());
+}
+
+#[test]
+fn a_refusal_is_believed_once_a_read_shows_it_running_and_rests_for_a_day() {
+    let mut rig = Rig::ready();
+    rig.until_request();
+    rig.answer(deleted(DeleteAnswer::Refused { why: "403 FORBIDDEN".into() }));
+    assert_eq!(rig.stage(), StageName::InDoubt);
+    let refused = read_after(&mut rig, still);
+    assert_eq!(names(&refused), ["in doubt > refused: the API refused: 403 FORBIDDEN"]);
+    assert_eq!(refused.notices[0].title, "refused: the end of dev-a");
+    assert!(rig.pass(HOUR * 23).shifts.is_empty());
+    assert!(names(&rig.pass(HOUR * 2))[0].starts_with("- > marked"));
+}
+
+#[test]
+fn fault_20_an_id_that_comes_back_voids_the_mark() {
+    let mut rig = Rig::ready();
+    rig.until_read();
+    rig.deployment("a").created_at = T0;
+    rig.tracked("a").first_seen = T0;
+    let voided = rig.answer(rig.read("a"));
+    assert_eq!(
+        names(&voided),
+        ["final read > cancelled: it ended without us: its id names another deployment now"]
+    );
+}
+
+#[test]
+fn fault_73_what_a_person_or_a_reclaim_ends_first_closes_the_action() {
+    let mut rig = Rig::ready();
+    rig.until_commit();
+    rig.deployment("a").status = Status::TerminatedProvider;
+    let closed = rig.answer(Came::Commit(Ok(())));
+    assert!(closed.acts.is_empty());
+    assert!(names(&closed)[0].starts_with("committing > cancelled: it ended without us"));
+}
+
+#[test]
+fn fault_70_a_keep_a_new_name_or_a_cancel_stops_it_at_every_stage_before_the_request() {
+    type Stop = fn(&mut Rig);
+    let stops: [(&str, Stop); 5] = [
+        ("renamed to a protected name", |rig| rig.deployment("a").name = "prod-a".into()),
+        ("renamed to another name", |rig| rig.deployment("a").name = "dev-z".into()),
+        ("kept", |rig| {
+            let keep = Keep {
+                id: "k".into(),
+                target: Target::of(&deployment("a")),
+                until: Some(rig.now.plus(HOUR)),
+                by: "ann".into(),
+                reason: "".into(),
+                at: rig.now,
+            };
+            rig.snapshot.keeps.insert("k".into(), keep.into());
+        }),
+        ("cancelled", |rig| {
+            let id = rig.action().id.clone();
+            rig.snapshot.cancels.insert(id, Cancel { at: rig.now, by: "ann".into() });
+        }),
+        ("disarmed", |rig| rig.snapshot.armings.clear()),
+    ];
+    type Until = fn(&mut Rig);
+    let stages: [Until; 5] = [
+        |rig| drop(rig.step()),
+        |rig| {
+            let notices = rig.step().notices;
+            rig.deliver(&notices, "ops");
+            rig.step();
+        },
+        Rig::until_read,
+        Rig::until_check,
+        Rig::until_commit,
+    ];
+    for (what, stop) in stops {
+        for (number, until) in stages.iter().enumerate() {
+            let mut rig = Rig::ready();
+            until(&mut rig);
+            stop(&mut rig);
+            let stopped = if number == 4 { rig.answer(Came::Commit(Ok(()))) } else { rig.step() };
+            assert!(stopped.acts.is_empty(), "{what} at {number}");
+            assert_eq!(stopped.shifts[0].to, StageName::Cancelled, "{what} at {number}");
+            let told = stopped.notices.iter().any(|notice| notice.title == "not ended: dev-a");
+            assert_eq!(told, number > 0, "{what} at {number}: who heard of it hears of this");
+        }
+    }
+}
+
+#[test]
+fn what_a_person_cancelled_is_left_alone_for_a_day() {
+    let mut rig = Rig::ready();
+    rig.until_read();
+    let id = rig.action().id.clone();
+    rig.snapshot.cancels.insert(id, Cancel { at: rig.now, by: "ann".into() });
+    let stopped = rig.step();
+    assert_eq!(names(&stopped), ["final read > cancelled: ann cancelled it"]);
+    assert!(rig.pass(HOUR * 23).shifts.is_empty());
+    assert!(names(&rig.pass(HOUR * 2))[0].starts_with("- > marked"));
+}
+
+#[test]
+fn a_policy_that_is_removed_cancels_what_was_not_requested_and_lets_the_rest_be_verified() {
+    type Until = fn(&mut Rig);
+    let stages: [Until; 4] = [|rig| drop(rig.step()), Rig::until_read, Rig::until_check, Rig::until_commit];
+    for until in stages {
+        let mut rig = Rig::ready();
+        until(&mut rig);
+        rig.reaper.replace(Policies::default());
+        let gone = rig.step();
+        assert!(names(&gone)[0].ends_with("> cancelled: the policy is no longer in the configuration"));
+        assert!(gone.acts.is_empty());
+    }
+    let mut rig = Rig::ready();
+    rig.until_request();
+    rig.reaper.replace(Policies::default());
+    assert!(rig.step().shifts.is_empty(), "it was requested: only what came of it counts");
+    rig.answer(deleted(DeleteAnswer::Accepted));
+    read_after(&mut rig, ended);
+    let done = read_after(&mut rig, ended);
+    assert!(names(&done)[0].starts_with("verifying > gone"));
+    assert_eq!(done.notices[0].receivers, ["log".into()]);
+}
+
+#[test]
+fn fault_51_an_announcement_that_is_older_than_its_slot_and_an_hour_starts_over() {
+    let mut rig = Rig::ready();
+    rig.until_read();
+    rig.snapshot.skew_ms = None;
+    let mut all = Vec::new();
+    for _ in 0..61 {
+        all.extend(names(&rig.pass(MINUTE)));
+    }
+    assert_eq!(
+        all,
+        [
+            "final read > announced: nothing came back in time",
+            "announced > expired: it could not be done within an hour of when it was announced for"
+        ]
+    );
+    rig.snapshot.skew_ms = Some(0);
+    let again = rig.pass(SECOND);
+    assert!(names(&again)[0].starts_with("- > marked"));
+    assert_eq!(again.notices.len(), 1);
+}
+
+#[test]
+fn an_announcement_that_nobody_takes_is_over_in_an_hour() {
+    let mut rig = Rig::ready();
+    rig.step();
+    let all = names(&rig.pass(MINUTE * 62));
+    assert_eq!(all[0], "marked > expired: no receiver took the announcement within an hour");
+    assert!(all[1].starts_with("- > marked"));
+}
+
+#[test]
+fn fault_54_a_shorter_grace_ends_nothing_before_what_was_announced() {
+    let mut rig = Rig::ready();
+    let notices = rig.step().notices;
+    rig.deliver(&notices, "ops");
+    rig.step();
+    rig.reaper.replace(policies(vec![Policy { grace: MINUTE * 5, ..idle_policy() }]));
+    assert!(names(&rig.step())[0].contains("changed since it was armed"), "any change disarms");
+    rig.arm("idle");
+    rig.now = rig.now.plus(SECOND);
+    let notices = rig.step().notices;
+    assert_eq!(rig.stage(), StageName::Marked);
+    rig.deliver(&notices, "ops");
+    rig.step();
+    assert!(rig.pass(MINUTE * 29).acts.is_empty(), "30 minutes were promised");
+    assert_eq!(rig.pass(SECOND * 59).acts.len(), 1);
+}
+
+#[test]
+fn fault_44_a_clock_that_was_set_begins_no_grace_and_ends_none() {
+    let mut rig = Rig::ready();
+    let notices = rig.step().notices;
+    rig.deliver(&notices, "ops");
+    rig.snapshot.skew_ms = Some(3_600_000);
+    assert!(rig.pass(MINUTE * 5).shifts.is_empty(), "by which clock?");
+    rig.snapshot.skew_ms = Some(0);
+    rig.step();
+    assert_eq!(rig.stage(), StageName::Announced);
+    // An hour ahead at once: the grace seems over, but nothing that was seen is of now.
+    rig.now = rig.now.plus(HOUR);
+    assert!(rig.step().acts.is_empty());
+    rig.poll();
+    rig.snapshot.skew_ms = Some(-3_600_000);
+    assert!(rig.step().acts.is_empty());
+}
+
+#[test]
+fn fault_45_a_suspension_begins_the_window_anew() {
+    let mut rig = Rig::ready();
+    rig.now = rig.now.plus(HOUR * 8);
+    rig.poll();
+    assert!(rig.step().shifts.is_empty());
+    let verdict = rig.reaper.verdicts(&rig.snapshot, &rig.forecasts, rig.now).remove(0);
+    assert_eq!(verdict.holds, [Hold::WindowBroken { until: Some(rig.now.plus(HOUR * 2)) }]);
+    assert_eq!(verdict.next.unwrap().0, rig.now.plus(HOUR * 2));
+    assert!(names(&rig.pass(HOUR * 2))[0].starts_with("- > marked"));
+}
+
+#[test]
+fn fault_69_caps_hold_the_rest_back_across_a_restart() {
+    let mut rig = Rig::ready_with(policies(vec![idle_policy()]), &["a", "b", "c", "d", "e", "f", "g"]);
+    let mut ended = Vec::new();
+    let mut rows: BTreeMap<_, Action> = BTreeMap::new();
+    for minute in 0..60 * 30 {
+        rig.now = rig.now.plus(MINUTE);
+        rig.poll();
+        let mut reaped = rig.step();
+        while !reaped.acts.is_empty() || !reaped.notices.is_empty() {
+            rows.extend(reaped.actions.iter().map(|action| (action.id.clone(), action.clone())));
+            rig.deliver(&reaped.notices, "ops");
+            let Some(act) = reaped.acts.last().cloned() else {
+                reaped = rig.step();
+                continue;
+            };
+            let id = act.target.id.as_str().to_owned();
+            let came = match act.deed {
+                Deed::FinalRead | Deed::Verify => rig.read(&id),
+                Deed::CanTerminate => yes(),
+                Deed::Commit { .. } => Came::Commit(Ok(())),
+                Deed::Delete { .. } => {
+                    ended.push(rig.now);
+                    rig.deployment(&id).status = Status::Terminated;
+                    Came::Delete(DeleteAnswer::Accepted)
+                }
+            };
+            rig.last = vec![act];
+            reaped = rig.answer(came);
+        }
+        rows.extend(reaped.actions.iter().map(|action| (action.id.clone(), action.clone())));
+        if minute % 50 == 0 {
+            let known = rows.values().filter(|action| action.matters(rig.now)).cloned().collect();
+            let sight = rig.reaper.sight.clone();
+            rig.reaper = Reaper::new(rig.reaper.policies().clone(), known);
+            rig.reaper.sight = sight;
+        }
+    }
+    assert_eq!(ended.len(), 7, "all get their turn");
+    for (index, at) in ended.iter().enumerate() {
+        let within = |length| ended[..index].iter().filter(|then| at.since(**then) < length).count();
+        assert!(within(HOUR) < 2 && within(HOUR * 24) < 5, "{ended:?}");
+    }
+    assert!(ended[4].since(ended[0]) < HOUR * 6, "and the caps are used: {ended:?}");
+}
+
+#[test]
+fn two_policies_that_match_one_deployment_make_one_action() {
+    let other = Policy { name: "old".into(), when: vec![Condition::RunningFor(HOUR)], ..idle_policy() };
+    let mut rig = Rig::ready_with(policies(vec![idle_policy(), other]), &["a"]);
+    assert_eq!(rig.step().notices.len(), 1);
+    assert_eq!(rig.reaper.open.len(), 1);
+    let verdicts = rig.reaper.verdicts(&rig.snapshot, &rig.forecasts, rig.now);
+    assert_eq!(verdicts[1].holds, [Hold::Claimed { policy: "idle".into() }]);
+    // It works again: the one is called off, and the other takes over with an announcement of its own.
+    rig.idle("a", Reading::Busy, None);
+    assert_eq!(rig.step().shifts.len(), 1);
+    assert_eq!(rig.pass(SECOND).shifts.len(), 1);
+    assert_eq!(&*rig.action().policy, "old");
+}
+
+#[test]
+fn final_reads_go_one_at_a_time() {
+    let mut rig = Rig::ready_with(policies(vec![idle_policy()]), &["a", "b"]);
+    let notices = rig.step().notices;
+    assert_eq!(notices.len(), 2);
+    rig.deliver(&notices, "ops");
+    let acts = rig.pass(MINUTE * 31).acts;
+    assert_eq!(acts.len(), 1);
+    rig.last = acts;
+    let next = rig.answer(Came::Read(Err(failure(FailureKind::Server))));
+    assert_eq!(next.acts.len(), 1, "one that failed lets the next one go");
+    assert_eq!(next.acts[0].target.id.as_str(), "b");
+}
+
+#[test]
+fn a_receipt_of_an_earlier_act_or_of_another_kind_takes_nothing_forward() {
+    let mut rig = Rig::ready();
+    rig.until_check();
+    let mut old = rig.last[0].clone();
+    old.seq -= 1;
+    let seq = rig.last[0].seq;
+    rig.last = vec![old];
+    assert!(rig.answer(yes()).shifts.is_empty(), "of the act before");
+    rig.last[0].seq = seq;
+    let other = rig.answer(Came::Commit(Ok(())));
+    assert_eq!(names(&other), ["can-terminate > announced: the receipt is that of another act"]);
+}
+
+#[test]
+fn an_intent_that_was_overtaken_or_came_too_late_is_not_requested() {
+    let mut rig = Rig::ready();
+    rig.until_commit();
+    let overtaken = rig.answer(Came::Commit(Err("it was kept meanwhile".into())));
+    assert_eq!(names(&overtaken), ["committing > announced: it was kept meanwhile"]);
+    let mut rig = Rig::ready();
+    rig.until_commit();
+    rig.now = rig.now.plus(SECOND * 31);
+    let late = rig.answer(Came::Commit(Ok(())));
+    assert_eq!(
+        names(&late),
+        ["committing > announced: the final read and can-terminate are older than 30 s"]
+    );
+    let mut rig = Rig::ready();
+    rig.until_request();
+    let not_sent = rig.answer(deleted(DeleteAnswer::NotSent { why: "too late to be sent".into() }));
+    assert_eq!(names(&not_sent), ["requested > announced: too late to be sent"]);
+}
+
+/// A crash leaves rows: from each of them it goes on, and nothing is requested twice.
+#[test]
+fn a_crash_at_every_stage_ends_as_without_it() {
+    type Until = fn(&mut Rig);
+    let stages: [Until; 6] = [
+        |rig| drop(rig.step()),
+        Rig::until_read,
+        Rig::until_check,
+        Rig::until_commit,
+        |rig| drop(rig.until_request()),
+        |rig| {
+            rig.until_request();
+            rig.answer(deleted(DeleteAnswer::Accepted));
+            rig.deployment("a").status = Status::Terminated;
+        },
+    ];
+    for (number, until) in stages.into_iter().enumerate() {
+        let mut rig = Rig::ready();
+        until(&mut rig);
+        let rows: Vec<Action> = rig.reaper.actions().cloned().collect();
+        let text = serde_json::to_string(&rows).unwrap();
+        rig.reaper = Reaper::new(rig.reaper.policies().clone(), serde_json::from_str(&text).unwrap());
+        rig.snapshot.receipts.clear();
+        let mut deletes = 0;
+        for _ in 0..60 * 8 {
+            rig.now = rig.now.plus(MINUTE);
+            rig.poll();
+            let mut reaped = rig.step();
+            rig.deliver(&reaped.notices, "ops");
+            while let Some(act) = reaped.acts.last().cloned() {
+                let came = match act.deed {
+                    Deed::FinalRead | Deed::Verify => rig.read("a"),
+                    Deed::CanTerminate => yes(),
+                    Deed::Commit { .. } => Came::Commit(Ok(())),
+                    Deed::Delete { .. } => {
+                        deletes += 1;
+                        rig.deployment("a").status = Status::Terminated;
+                        Came::Delete(DeleteAnswer::Accepted)
+                    }
+                };
+                rig.last = vec![act];
+                reaped = rig.answer(came);
+                rig.deliver(&reaped.notices, "ops");
+            }
+        }
+        assert_eq!(deletes, if number == 5 { 0 } else { 1 }, "stage {number}");
+        assert!(rig.reaper.open.is_empty(), "stage {number}: {:?}", rig.reaper.open);
+    }
+}
+
+#[test]
+fn a_dry_run_tells_once_a_day_what_it_would_end_and_asks_for_nothing() {
+    let mut rig = Rig::ready_with(policies(vec![idle_policy()]), &["a", "b"]);
+    rig.snapshot.armings.clear();
+    let first = rig.step();
+    assert_eq!(first.notices.len(), 1);
+    assert_eq!(first.notices[0].title, "dry run: idle would end 2");
+    assert_eq!(first.notices[0].details.len(), 2);
+    assert_eq!(names(&first).len(), 2);
+    let day = rig.pass(HOUR * 24 - MINUTE);
+    assert!(day.notices.is_empty() && day.acts.is_empty());
+    let next = rig.pass(MINUTE);
+    assert_eq!(next.notices.len(), 1);
+    assert_ne!(next.notices[0].id, first.notices[0].id);
+    rig.arm("idle");
+    let armed = rig.step();
+    let armed: Vec<StageName> = armed.shifts.iter().map(|shift| shift.to).collect();
+    assert_eq!(armed, [StageName::Marked, StageName::Marked, StageName::Cancelled, StageName::Cancelled]);
+}
+
+#[test]
+fn what_counts_as_saved_ends_with_the_next_act_of_a_person_or_in_a_day() {
+    let mut rig = Rig::ready();
+    rig.until_request();
+    rig.answer(deleted(DeleteAnswer::Accepted));
+    read_after(&mut rig, ended);
+    read_after(&mut rig, ended);
+    rig.deployment("a").status = Status::Terminated;
+    let gone = rig.now;
+    let saved = |rig: &Rig, at: Time| rig.reaper.past.values().map(|action| action.saved(at)).next().unwrap();
+    assert_eq!(saved(&rig, gone.plus(HOUR * 48)), Usd::from_cents(4_800));
+    rig.pass(HOUR * 3);
+    assert_eq!(saved(&rig, rig.now), Usd::from_cents(600));
+    let created_at = rig.now.minus(HOUR);
+    rig.add(Deployment { created_at, name: "x".into(), ..deployment("new") });
+    assert_eq!(rig.step().actions.len(), 1);
+    assert_eq!(saved(&rig, rig.now), Usd::from_cents(400));
+    assert!(rig.pass(HOUR).actions.is_empty());
+}

@@ -1,0 +1,250 @@
+//! What people hear of an end: announced, reminded, done, failed, refused, not confirmed, called off, and what a dry run would do.
+//!
+//! It must never leave out when it happens, what is lost with it, and how to stop it.
+
+use std::sync::Arc;
+
+use super::ground::Ground;
+use crate::{
+    engine::words::{deployment_details, label},
+    model::{
+        Action, AlertKey, EventId, Notice, Policy, Severity, Subject, Time, Together, Transition, Why,
+        Withheld, action::REMEMBERED, humanize, outbox::LOG,
+    },
+};
+
+pub enum Tidings {
+    Announced {
+        because: String,
+        floor: Option<Time>,
+    },
+    Reminder {
+        at: Time,
+    },
+    Done,
+    /// In doubt, and read as running: nothing has happened.
+    Failed,
+    Refused {
+        why: Arc<str>,
+    },
+    NotConfirmed,
+    CalledOff {
+        why: Why,
+    },
+}
+
+/// Tells notices of one action apart; the announcement is the first.
+const ANNOUNCEMENT: i64 = 0;
+const DAILY: i64 = 7;
+
+struct Words {
+    nth: i64,
+    severity: Severity,
+    title: String,
+    reason: String,
+    advice: String,
+}
+
+/// No rule can have this name: names have no slash.
+fn key(policy: &str, subject: Subject) -> AlertKey {
+    AlertKey { rule: format!("policy/{policy}").into(), subject }
+}
+
+pub fn announcement_id(action: &Action) -> EventId {
+    let key = key(&action.policy, action.target.subject());
+    EventId::derive(&key, action.marked, Transition::Event, ANNOUNCEMENT)
+}
+
+/// Tells of one action.
+pub fn notice(ground: &Ground<'_>, action: &Action, tidings: &Tidings) -> Notice {
+    let policy = ground.policies.policies.iter().find(|policy| policy.name == action.policy);
+    let Words { nth, severity, title, reason, advice } = say(ground, action, policy, tidings);
+    let key = key(&action.policy, action.target.subject());
+    let mut details: Vec<(Arc<str>, String)> =
+        vec![("policy".into(), action.policy.to_string()), ("action".into(), action.id.to_string())];
+    if let Some(tracked) = ground.snapshot.deployments.get(&action.target.id)
+        && tracked.deployment.created_at == action.target.created_at
+    {
+        let ran = humanize(ground.now.since(tracked.deployment.since()));
+        details.extend(deployment_details(tracked, ground.snapshot, &ran));
+    }
+    Notice {
+        id: EventId::derive(&key, action.marked, Transition::Event, nth),
+        key,
+        kind: "policy".into(),
+        transition: Transition::Event,
+        severity,
+        title,
+        reason,
+        advice,
+        details,
+        bars: Vec::new(),
+        since: action.marked,
+        at: ground.now,
+        receivers: receivers(policy),
+        together: Together::default(),
+    }
+}
+
+/// Of a policy that is gone from the configuration the log hears the rest.
+fn receivers(policy: Option<&Policy>) -> Vec<Arc<str>> {
+    policy.map_or_else(|| vec![LOG.into()], |policy| policy.receivers.clone())
+}
+
+fn say(ground: &Ground<'_>, action: &Action, policy: Option<&Policy>, tidings: &Tidings) -> Words {
+    let name = label(&action.name, &action.target.id);
+    let by = &action.policy;
+    match tidings {
+        Tidings::Announced { because, floor } => {
+            let grace = policy.map(|policy| policy.grace).unwrap_or_default();
+            let at = ground.now.plus(grace).max(floor.unwrap_or(ground.now));
+            Words {
+                nth: ANNOUNCEMENT,
+                severity: Severity::Warning,
+                title: format!("will be ended: {name} in {}", humanize(at.since(ground.now))),
+                reason: format!(
+                    "Policy {by} ends {name} not before {at}, {} after this notice has arrived, if all of this still holds then: {because}. Ending deletes the instance and its disk; volumes stay and go on billing. It costs {}/h.",
+                    humanize(grace),
+                    action.rate
+                ),
+                advice: how_to_stop(action),
+            }
+        }
+        Tidings::Reminder { at } => Words {
+            nth: 1,
+            severity: Severity::Warning,
+            title: format!("will be ended: {name} in {}", humanize(at.since(ground.now))),
+            reason: format!(
+                "Half of the time is over: policy {by} ends {name} not before {at}. Ending deletes the instance and its disk."
+            ),
+            advice: how_to_stop(action),
+        },
+        Tidings::Done => Words {
+            nth: 2,
+            severity: Severity::Info,
+            title: format!("ended: {name}"),
+            reason: format!(
+                "Policy {by} ended {name}; two reads show it. It would have cost {} in the {} from now, at {}/h; what counts as saved ends sooner if a person acts before.",
+                action.rate.per_hour_for(REMEMBERED),
+                humanize(REMEMBERED),
+                action.rate
+            ),
+            advice: "Nothing to do. Volumes that were attached to it stay, and go on billing.".to_owned(),
+        },
+        Tidings::Failed | Tidings::Refused { .. } | Tidings::NotConfirmed => trouble(&name, action, tidings),
+        Tidings::CalledOff { why } => Words {
+            nth: 6,
+            severity: Severity::Info,
+            title: format!("not ended: {name}"),
+            reason: format!("What policy {by} announced for {name} is called off: {why}."),
+            advice: "Nothing to do. If it qualifies again, it is announced again.".to_owned(),
+        },
+    }
+}
+
+/// It did not go as announced.
+fn trouble(name: &str, action: &Action, tidings: &Tidings) -> Words {
+    let by = &action.policy;
+    let console = "https://app.spheron.ai";
+    let (nth, title, reason, advice) = match tidings {
+        Tidings::Refused { why } => (
+            4,
+            format!("refused: the end of {name}"),
+            format!(
+                "Policy {by} asked to end {name}, and the API refused: {why}. It runs on and costs {}/h.",
+                action.rate
+            ),
+            format!("End it by hand at {console}, or see why the key may not. It is left alone for a day."),
+        ),
+        Tidings::NotConfirmed => (
+            5,
+            format!("not confirmed: the end of {name}"),
+            format!(
+                "Policy {by} asked to end {name}, and ten minutes later no read shows that it has ended. It may still cost {}/h.",
+                action.rate
+            ),
+            format!(
+                "Look at it at {console}. It is read again every five minutes; no second request is sent."
+            ),
+        ),
+        Tidings::Announced { .. }
+        | Tidings::Reminder { .. }
+        | Tidings::Done
+        | Tidings::Failed
+        | Tidings::CalledOff { .. } => (
+            3,
+            format!("not ended: {name} still runs"),
+            format!(
+                "Policy {by} asked to end {name}; no answer came, and reads show it running, so it had no effect. It costs {}/h.",
+                action.rate
+            ),
+            "Nothing to do: if it still qualifies, it is announced again.".to_owned(),
+        ),
+    };
+    Words { nth, severity: Severity::Critical, title, reason, advice }
+}
+
+fn how_to_stop(action: &Action) -> String {
+    format!(
+        "To keep it: `spheron-watch keep {} --for 1d`. To stop this once: `spheron-watch actions cancel {}`. To stop the policy: `spheron-watch policy disarm {}`.",
+        action.target.id, action.id, action.policy
+    )
+}
+
+/// At most so many are named.
+const NAMED_MAX: usize = 20;
+
+/// Once a day, of one policy: what it would end.
+pub fn daily(ground: &Ground<'_>, policy: &Policy, by: Withheld, actions: &[&Action]) -> Notice {
+    let count = actions.len();
+    let (title, reason, advice) = match by {
+        Withheld::DryRun => (
+            format!("dry run: {} would end {count}", policy.name),
+            format!(
+                "Policy {} is not armed. Armed, it would now announce the end of {count} deployment(s), and end them after a grace of {}.",
+                policy.name,
+                humanize(policy.grace)
+            ),
+            format!("To let it: `spheron-watch policy arm {}`, which shows what it would end.", policy.name),
+        ),
+        Withheld::FleetShare => {
+            let (qualifying, fleet) = ground.too_many.unwrap_or_default();
+            (
+                format!("held: {qualifying} of {fleet} would be ended at once"),
+                format!(
+                    "Policy {} holds back: {qualifying} of {fleet} running deployments qualify at once, and {count} of them were not acknowledged or are this policy's. That looks like a fault of a sensor.",
+                    policy.name
+                ),
+                format!(
+                    "If it is meant, arm again on that list: `spheron-watch policy arm {}`. If not, look at what measures activity.",
+                    policy.name
+                ),
+            )
+        }
+    };
+    let named = actions.iter().take(NAMED_MAX).map(|action| {
+        let name = label(&action.name, &action.target.id);
+        (Arc::from("would end"), format!("{name} ({}), {}/h", action.target.id, action.rate))
+    });
+    let more = (count > NAMED_MAX).then(|| (Arc::from("and"), format!("{} more", count - NAMED_MAX)));
+    let key = key(&policy.name, Subject::Account);
+    Notice {
+        id: EventId::derive(&key, ground.now, Transition::Event, DAILY),
+        key,
+        kind: "policy".into(),
+        transition: Transition::Event,
+        severity: match by {
+            Withheld::DryRun => Severity::Info,
+            Withheld::FleetShare => Severity::Critical,
+        },
+        title,
+        reason,
+        advice,
+        details: named.chain(more).collect(),
+        bars: Vec::new(),
+        since: ground.now,
+        at: ground.now,
+        receivers: policy.receivers.clone(),
+        together: Together::default(),
+    }
+}
