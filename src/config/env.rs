@@ -16,7 +16,7 @@ use super::{
 const DEPTH_MAX: usize = 3;
 
 /// Sections that stand there once for each: no variable can name one of them.
-const IN_FILE_ALONE: [&str; 3] = ["receiver", "rule", "activity"];
+const IN_FILE_ALONE: [&str; 4] = ["receiver", "rule", "activity", "policy"];
 
 const PREFIX: &str = "SPHERON_WATCH_";
 

@@ -9,6 +9,7 @@ mod error;
 mod node;
 mod notify;
 mod outward;
+mod policy;
 mod reader;
 mod refused;
 mod rules;
@@ -48,6 +49,10 @@ pub fn load(path: Option<&Path>, env: &Env) -> Result<Settings, ConfigErrors> {
         match read_file(&candidate) {
             Ok(text) => {
                 let settings = parse(&candidate, &text, env)?;
+                if !settings.policies.is_empty() {
+                    let why = "[[policy]] is understood, but not carried out by this version; remove it";
+                    return Err(ConfigErrors::of_file(&candidate, why));
+                }
                 return Ok(Settings { source: Some(candidate), ..settings });
             }
             Err(error) if path.is_none() && error.kind() == io::ErrorKind::NotFound => {}
@@ -136,6 +141,9 @@ fn read_tree(mut root: Table, env: &Env, sink: &mut Sink) -> Option<Settings> {
     let offers = !collect.as_ref().is_some_and(|c| c.as_ref().is_ok_and(|c| c.offers.is_none()));
     let rules = rules::rules(&mut r, defaults, &rules::Ground { notify: &notify, known: &known, offers });
     let activity = activity::activity(&mut r);
+    let ground = policy::Ground { notify: &notify, known: &known, activity: !activity.is_empty() };
+    let policies = policy::policies(&mut r, &ground);
+    let safety = r.section("safety", policy::safety).unwrap_or_default();
     r.finish();
     env::refuse_strangers(&strangers, sink);
     Some(Settings {
@@ -148,6 +156,8 @@ fn read_tree(mut root: Table, env: &Env, sink: &mut Sink) -> Option<Settings> {
         receivers,
         rules,
         activity,
+        policies,
+        safety,
         grouping: notify.grouping,
         alertmanagers: notify.outward.alertmanagers,
         heartbeat_url_file: notify.outward.heartbeat_url_file,

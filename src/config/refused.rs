@@ -1,10 +1,9 @@
 //! What this version refuses by name: keys of the contract that it does not implement yet, and secrets.
 //!
-//! It must never let a key of either list pass in silence: a policy that is ignored, or a key that is logged, costs money.
+//! It must never let a key of either list pass in silence: a key that is ignored, or one that is logged, costs money.
 
 /// Keys of the contract (PRODUCT §4) that this version lacks.
-const UNSUPPORTED: [&str; 5] =
-    ["policy", "safety", "serve.external_url", "serve.token_file", "store.ballast"];
+const UNSUPPORTED: [&str; 3] = ["serve.external_url", "serve.token_file", "store.ballast"];
 
 /// Rule kinds of the contract (PRODUCT §6) that this version lacks.
 pub(super) const UNSUPPORTED_KINDS: [&str; 1] = ["not_confirmed"];

@@ -13,7 +13,7 @@ use std::{
 use jiff::tz::TimeZone;
 
 use crate::{
-    model::{Feed, Glob, Grouping, Matcher, Query, Rule},
+    model::{Feed, Glob, Grouping, Matcher, Policy, Query, Rule, Safety},
     schedule::Schedule,
 };
 
@@ -31,6 +31,9 @@ pub struct Settings {
     /// Default rules and the file's own, in that order.
     pub rules: Vec<Rule>,
     pub activity: Vec<Activity>,
+    /// Dry runs until they are armed.
+    pub policies: Vec<Policy>,
+    pub safety: Safety,
     pub grouping: Grouping,
     /// Addresses of members, without a slash at the end; each hears of every alert.
     pub alertmanagers: Vec<String>,

@@ -269,7 +269,7 @@ fn an_error_in_the_environment_names_the_variable_and_shows_no_value() {
             "account.teams: must be a TOML list or table, or items separated by commas",
         ),
         ("SPHERON_WATCH_RULE__NAME", "x", "rule: [[rule]] is set in the file alone"),
-        ("SPHERON_WATCH_POLICY__NAME", "x", "policy: `policy` is not supported by this version; remove it"),
+        ("SPHERON_WATCH_POLICY__NAME", "x", "policy: [[policy]] is set in the file alone"),
         ("SPHERON_WATCH_SERVE__PUBLIC", "yes", "serve.public: must be true or false, without quotes"),
     ] {
         assert_eq!(
@@ -504,4 +504,48 @@ fn the_socket_lies_with_the_service_root_or_the_session_and_can_be_off() {
     ] {
         assert_eq!(socket(text, vars, root).as_deref(), expected, "{text} {vars:?} {root}");
     }
+}
+
+#[test]
+fn a_policy_is_read_with_its_defaults_and_every_condition() {
+    let s = good(
+        "[collect]\ntimezone = \"Europe/Berlin\"\n[[activity]]\nname = \"d\"\nkind = \"volume_growth\"\n\
+         [[policy]]\nname = \"a\"\nmatch = { name = [\"dev-*\"], instance_type = [\"SPOT\"] }\n\
+         when = { outside = \"Mon-Fri 08:00-20:00\", idle_for = \"2h\", running_for = \"12h\", runway_below = \"6h\", spend_above = 50 }",
+    );
+    let policy = &s.policies[0];
+    let conditions: Vec<String> = policy.when.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        conditions,
+        [
+            "idle for 2h",
+            "running for 12h",
+            "runway below 6h",
+            "spend above $50.00",
+            "outside Mon-Fri 08:00-20:00"
+        ]
+    );
+    assert_eq!((policy.grace.as_secs(), policy.require_volume), (1_800, false));
+    assert_eq!(policy.receivers, ["log".into()]);
+    assert_eq!(policy.matching.globs.len(), 2);
+    assert_eq!(s.safety, crate::model::Safety::default());
+}
+
+#[test]
+fn a_key_of_protect_that_is_not_given_keeps_its_default_and_an_empty_list_protects_nothing() {
+    let keys = |text: &str| good(text).safety.protect.into_keys().collect::<Vec<_>>();
+    assert_eq!(keys(""), [MatchKey::Name, MatchKey::InstanceType]);
+    assert_eq!(keys("[safety]\nprotect = { name = [] }"), [MatchKey::InstanceType]);
+    let both = "[safety]\nprotect = { team = [\"vault\"] }";
+    assert_eq!(keys(both), [MatchKey::Name, MatchKey::Team, MatchKey::InstanceType]);
+}
+
+#[test]
+fn a_file_with_a_policy_is_refused_while_nothing_carries_it_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("config.toml");
+    let policy = "[[policy]]\nname = \"a\"\nmatch = { name = [\"*\"] }\nwhen = { running_for = \"12h\" }";
+    std::fs::write(&path, policy).unwrap();
+    let refused = load(Some(&path), &env(&[])).unwrap_err().to_string();
+    assert!(refused.contains("not carried out"), "{refused}");
 }
