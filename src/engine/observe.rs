@@ -4,17 +4,17 @@
 //! `Missing` until its own GET says what became of it (FAULTS 6).
 
 pub mod activity;
+mod health;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
-    time::Duration,
 };
 
 use crate::model::{
-    Access, Balance, Change, Deployment, DeploymentId, Facts, Failure, FailureKind, Feed, FeedHealth, Glob,
-    Listing, Observation, Outcome, Presence, Scope, Shrunk, Snapshot, Status, TeamId, Time, Tracked,
-    TrackedTeam, TrackedVolume, Volume, snapshot::push_balance,
+    Access, Balance, Change, Deployment, DeploymentId, Facts, Failure, FailureKind, Feed, Glob, Listing,
+    Observation, Outcome, Presence, Scope, Shrunk, Snapshot, Status, TeamId, Time, Tracked, TrackedTeam,
+    TrackedVolume, Volume, snapshot::push_balance,
 };
 
 /// 404 on two polls: gone, and not by a status of its own.
@@ -27,7 +27,7 @@ pub fn fold(snapshot: &mut Snapshot, observation: &Observation, watched: &[Glob]
     if observation.skew_ms.is_some() {
         snapshot.skew_ms = observation.skew_ms;
     }
-    enter_health(snapshot, observation);
+    health::enter(snapshot, observation);
     enter_key(snapshot, observation);
     match observation.feed {
         Feed::Balance => fold_balances(snapshot, observation, watched),
@@ -105,44 +105,6 @@ fn settled(tracked: &Arc<Tracked>) -> Arc<Tracked> {
     let mut settled = Tracked { presence, ..(**tracked).clone() };
     settled.deployment.access = Access::default();
     Arc::new(settled)
-}
-
-fn enter_health(snapshot: &mut Snapshot, observation: &Observation) {
-    let at = observation.at;
-    let outcome = observation.outcome();
-    let health = snapshot
-        .feeds
-        .entry(observation.feed)
-        .or_insert_with(|| FeedHealth::new(Duration::from_secs(60), at));
-    health.last_attempt = Some(at);
-    health.last_outcome = Some(outcome);
-    health.trouble = observation.trouble();
-    health.failure = observation.failure().map(|failure| failure.kind);
-    // A team that is forbidden to us, or a bad record, is its own trouble; the watcher still sees.
-    let only_forbidden = |(_, result): &(Scope, Result<Facts, Failure>)| {
-        result.as_ref().err().is_none_or(|failure| failure.kind == FailureKind::Forbidden)
-    };
-    let usable = match outcome {
-        Outcome::Complete => true,
-        Outcome::Partial => observation.scopes.iter().all(only_forbidden),
-        Outcome::Failed => false,
-    };
-    if outcome == Outcome::Complete {
-        health.last_complete = Some(at);
-    }
-    let whole_or_forbidden = |scope: &(Scope, Result<Facts, Failure>)| match &scope.1 {
-        Ok(facts) => facts.is_whole(),
-        Err(_) => only_forbidden(scope),
-    };
-    if outcome != Outcome::Failed && observation.scopes.iter().all(whole_or_forbidden) {
-        health.last_whole = Some(at);
-    }
-    if usable {
-        health.last_usable = Some(at);
-        health.failures_in_row = 0;
-    } else {
-        health.failures_in_row = health.failures_in_row.saturating_add(1);
-    }
 }
 
 fn enter_key(snapshot: &mut Snapshot, observation: &Observation) {

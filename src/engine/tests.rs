@@ -842,3 +842,48 @@ fn teams_that_are_not_watched_never_enter() {
 }
 
 mod fleet;
+
+#[test]
+fn policies_are_decided_in_the_same_step_and_say_why_not() {
+    use crate::model::{Condition, Hold, MatchKey, Matcher, Policies, Policy, Safety, StageName};
+    let policy = Policy {
+        name: "long".into(),
+        matching: Matcher { globs: [(MatchKey::Name, vec![Glob::new("box-*")])].into() },
+        when: vec![Condition::RunningFor(HOUR)],
+        grace: MINUTE * 30,
+        require_volume: false,
+        receivers: vec!["ops".into()],
+    };
+    let safety = Safety { min_observed_age: MINUTE, ..Safety::default() };
+    let policies = Policies { policies: vec![policy], safety, ..Policies::default() };
+    let mut rig = Rig::new(Vec::new());
+    rig.engine = rig.engine.with_policies(policies.clone(), Vec::new());
+    rig.snapshot.skew_ms = Some(0);
+    let mut decisions = Decisions::default();
+    for minute in 0..3 {
+        rig.list(after(minute), vec![deployment("a", "running")]);
+        rig.snapshot.skew_ms = Some(0);
+        decisions = rig.engine.step(&rig.snapshot, after(minute));
+        if !decisions.actions.is_empty() {
+            break;
+        }
+    }
+    assert_eq!(decisions.notices.len(), 1, "a dry run tells");
+    assert_eq!(decisions.shifts[0].to, StageName::Withheld);
+    assert!(decisions.acts.is_empty());
+    assert!(decisions.wake.is_some());
+    let verdicts = rig.engine.policy_verdicts(&rig.snapshot, after(2));
+    assert_eq!(verdicts[0].holds, [Hold::NotArmed]);
+    let preview = rig.engine.preview("long", &rig.snapshot, after(2)).unwrap();
+    assert_eq!(preview.would_end.len(), 1);
+    rig.snapshot.confirmed.insert("ops".into(), T0);
+    let arming = rig.engine.arm("long", &preview.code, "ann".into(), &rig.snapshot, after(2)).unwrap();
+    rig.snapshot.armings.insert("long".into(), arming.into());
+    rig.list(after(3), vec![deployment("a", "running")]);
+    rig.snapshot.skew_ms = Some(0);
+    let decisions = rig.engine.step(&rig.snapshot, after(3));
+    assert_eq!(decisions.shifts[0].to, StageName::Marked);
+    assert_eq!(rig.engine.step(&rig.snapshot, after(3)).shifts, []);
+    rig.engine.replace_policies(Policies::default());
+    assert_eq!(rig.engine.step(&rig.snapshot, after(3)).shifts[0].to, StageName::Cancelled);
+}

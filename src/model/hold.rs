@@ -165,10 +165,7 @@ impl fmt::Display for Hold {
             Self::NoSelector => f.write_str("the policy has no `match`, and so matches nothing"),
             Self::NotMatched => f.write_str("the policy's `match` leaves it out"),
             Self::Protected { key } => write!(f, "[safety] protects it by its {key}"),
-            Self::Kept { id, by, until } => match until {
-                Some(until) => write!(f, "{by} keeps it until {until} ({id})"),
-                None => write!(f, "{by} keeps it for good ({id})"),
-            },
+            Self::Kept { id, by, until } => write!(f, "{by} keeps it{} ({id})", till(until)),
             Self::Claimed { policy } => write!(f, "policy {policy} already has an action for it"),
             Self::Resting { until } => {
                 write!(f, "an action for it was stopped or refused; it is left alone until {until}")

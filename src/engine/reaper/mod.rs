@@ -72,8 +72,8 @@ impl Reaper {
 
     /// A reload. What is open under a policy that is gone or has changed is cancelled at the next step.
     pub fn replace(&mut self, policies: Policies) {
-        let print = |policy: &Policy| (policy.name.clone(), policies.fingerprint(policy));
-        self.fingerprints = policies.policies.iter().map(print).collect();
+        let of = |policy: &Policy| (policy.name.clone(), policies.fingerprint(policy));
+        self.fingerprints = policies.policies.iter().map(of).collect();
         self.policies = policies;
     }
 
@@ -365,8 +365,10 @@ fn withhold(
         let told = |action: &&Action| {
             action.policy == policy.name && told_by(action).is_some_and(|(_, of)| of == by)
         };
-        let last = withheld.values().filter(told).filter_map(|action| Some(told_by(action)?.0)).max();
-        if found.is_empty() || last.is_some_and(|last| now.since(last) < DAILY && last <= now) {
+        // What was told by a clock that was ahead was told some time.
+        let last = withheld.values().filter(told).filter_map(|action| Some(told_by(action)?.0));
+        let last = last.filter(|last| *last <= now).max();
+        if found.is_empty() || last.is_some_and(|last| now.since(last) < DAILY) {
             continue;
         }
         let mut named = Vec::new();

@@ -1,7 +1,7 @@
 use super::*;
 use crate::model::Hold;
 
-fn wish<'a>(code: &'a str) -> (&'a str, &'a str, Arc<str>) {
+fn wish(code: &str) -> (&str, &str, Arc<str>) {
     ("idle", code, "ann".into())
 }
 

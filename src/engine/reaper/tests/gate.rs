@@ -228,12 +228,8 @@ fn each_gate_alone_stops_the_delete_with_its_own_reason_and_nothing_else_would_h
         mutate(&mut rig);
         let found = closed(&rig);
         // A list that is too old is none that the window could rest on.
-        let found: Vec<Hold> = match gate {
-            Gate::Fresh => {
-                found.into_iter().filter(|hold| *hold != Hold::WindowBroken { until: None }).collect()
-            }
-            _ => found,
-        };
+        let beside = |hold: &Hold| gate == Gate::Fresh && *hold == Hold::WindowBroken { until: None };
+        let found: Vec<Hold> = found.into_iter().filter(|hold| !beside(hold)).collect();
         assert_eq!(found, expected, "{gate:?}");
         assert!(!ends(rig.clone()), "{gate:?} is closed, and it was ended all the same");
         // `running` and `window` stand behind these two as well.
