@@ -43,6 +43,28 @@ fn table(text: &str, header: &str) -> Vec<Vec<String>> {
     rows.map(|row| row.trim_matches('|').split(" | ").map(|cell| cell.trim().to_owned()).collect()).collect()
 }
 
+/// The first notice that a script of a kind tells, as the subject of a mail has it.
+fn first_subject(golden: &str) -> String {
+    let (_, first) = golden.split_once("\n┏━ ").unwrap();
+    let mut lines = first.lines();
+    let severity = lines.next().unwrap().split(' ').next().unwrap();
+    format!("[{severity}] {}", lines.next().unwrap().trim_start_matches("┃ "))
+}
+
+#[test]
+fn the_readme_shows_an_alert_of_every_kind_as_it_is_told() {
+    let mut scripts: Vec<_> =
+        fs::read_dir(root().join("tests/scenarios")).unwrap().map(|e| e.unwrap().path()).collect();
+    scripts.retain(|path| path.extension().is_some_and(|extension| extension == "golden"));
+    scripts.sort();
+    let subjects: Vec<String> =
+        scripts.iter().map(|path| first_subject(&fs::read_to_string(path).unwrap())).collect();
+    let text = readme();
+    let shown = blocks(&text, "text").into_iter().find(|block| block.starts_with("[CRITICAL]")).unwrap();
+    assert_eq!(shown.lines().collect::<Vec<_>>(), subjects);
+    assert_eq!(subjects.len(), 24, "one of each kind");
+}
+
 #[test]
 fn every_example_of_a_configuration_parses_and_they_hold_together() {
     let text = readme();
