@@ -16,7 +16,7 @@
 mod http;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     path::PathBuf,
     sync::{Arc, Mutex},
     time::Duration,
@@ -516,12 +516,46 @@ async fn fault_64_when_the_money_ends_before_the_next_attempt_everybody_is_told_
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn fault_64_what_comes_while_a_receiver_wants_to_be_left_alone_for_hours_is_told_to_others() {
+    let mut rig = Rig::new(60, PATIENT);
+    let later = Delivery::Retry { why: "429".into(), after: Some(Duration::from_secs(36_000)) };
+    let slow = rig.scripted("slow", vec![later], None);
+    let other = rig.scripted("other", Vec::new(), None);
+    rig.start();
+    let begin = rig.now();
+    let of = |team: &str, severity| Notice { severity, ..notice(team, Transition::Firing, begin, &["slow"]) };
+    rig.commit(vec![of("first", Severity::Warning)]).await;
+    rig.until("the first attempt", async || slow.lock().unwrap().len() == 1).await;
+    rig.commit(vec![
+        of("mere", Severity::Info),
+        of("minor", Severity::Warning),
+        of("major", Severity::Critical),
+    ])
+    .await;
+    rig.until("another hears of it", async || !other.lock().unwrap().is_empty()).await;
+    assert_eq!(
+        *other.lock().unwrap(),
+        [of("major", Severity::Critical).id],
+        "what is critical, and that alone"
+    );
+    rig.money_ends.send_replace(Some(rig.now().plus(Duration::from_secs(2 * 3_600))));
+    rig.commit(vec![of("last", Severity::Warning)]).await;
+    rig.until("all that matters", async || other.lock().unwrap().len() == 4).await;
+    let heard: BTreeSet<EventId> = other.lock().unwrap().iter().cloned().collect();
+    let expected = ["major", "first", "minor", "last"].map(|team| of(team, Severity::Warning).id);
+    assert_eq!(heard, BTreeSet::from(expected), "each once, and nothing of mere information");
+    assert_eq!(slow.lock().unwrap().len(), 1, "it is left alone as it asked");
+    assert!(rig.finish().await.iter().all(Result::is_ok));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_receiver_that_takes_nothing_is_tried_with_one_notice_at_a_time_and_gets_all_once_it_lives() {
     const ROWS: usize = 40;
     const NOT_TAKEN: usize = 12;
     let mut rig = Rig::new(600, PATIENT);
     let dead = rig.scripted("dead", (0..NOT_TAKEN).map(|_| not_taken()).collect(), None);
     let healthy = rig.scripted("healthy", Vec::new(), None);
+    rig.scripted(LOG, Vec::new(), None);
     let begin = rig.now();
     let teams: Vec<String> = (0..ROWS).map(|n| format!("t{n}")).collect();
     let all = teams.iter().map(|team| notice(team, Transition::Firing, begin, &["dead", "healthy"]));
@@ -574,7 +608,12 @@ async fn what_waited_in_vain_for_a_day_goes_to_others_though_it_was_hardly_tried
     let healthy = rig.scripted("healthy", Vec::new(), None);
     let begin = rig.now();
     let teams: Vec<String> = (0..ROWS).map(|n| format!("t{n}")).collect();
-    rig.commit(teams.iter().map(|team| notice(team, Transition::Firing, begin, &["dead"])).collect()).await;
+    // What is critical would have been told to others long before.
+    let of = |team: &String| Notice {
+        severity: Severity::Warning,
+        ..notice(team, Transition::Firing, begin, &["dead"])
+    };
+    rig.commit(teams.iter().map(of).collect()).await;
     rig.start();
     rig.empty().await;
     let took = rig.now().since(begin);

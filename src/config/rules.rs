@@ -6,12 +6,12 @@ use std::{sync::Arc, time::Duration};
 
 use super::{
     node::{Node, Read},
-    notify::{Known, Notify, name, routes},
+    notify::{Known, LOG, Notify, name, routes},
     reader::{Reader, of_nothing},
     refused::UNSUPPORTED_KINDS,
     sections::{glob, values},
 };
-use crate::model::{MatchKey, Matcher, Period, Rule, RuleKind, Severity, Usd};
+use crate::model::{MatchKey, Matcher, Period, Route, Rule, RuleKind, Severity, Usd};
 
 const HOUR: Duration = Duration::from_secs(3_600);
 const LENGTH_MAX: Duration = Duration::from_secs(366 * 86_400);
@@ -218,14 +218,14 @@ pub(super) fn rules(root: &mut Reader<'_>, defaults: bool, ground: &Ground<'_>) 
         };
         rule(r, name, kind, ground)
     });
-    let of_default = |(name, severity, kind)| Rule {
+    let of_default = |(name, severity, kind): (_, _, RuleKind)| Rule {
         name,
+        receivers: notify.route(everybody(&kind, ground.known), severity),
         kind,
         severity,
         for_: Duration::ZERO,
         keep_firing_for: Duration::ZERO,
         matcher: Matcher::default(),
-        receivers: notify.route(None, severity),
         repeat_interval: None,
     };
     let mut rules: Vec<Rule> =
@@ -272,6 +272,7 @@ fn rule(r: &mut Reader<'_>, name: Option<Arc<str>>, kind: Kind, ground: &Ground<
     };
     let named = r.full_list("receivers", |n| n.text().map(str::to_owned));
     let own = named.map(|named| routes(r, "receivers", named, ground.known));
+    let own = own.or_else(|| everybody(&built, ground.known));
     Some(Rule {
         name: name?,
         kind: built,
@@ -282,6 +283,13 @@ fn rule(r: &mut Reader<'_>, name: Option<Arc<str>>, kind: Kind, ground: &Ground<
         receivers: ground.notify.route(own, severity),
         repeat_interval: None,
     })
+}
+
+/// That one receiver takes nothing has to be told by the others, whoever hears of what else.
+fn everybody(kind: &RuleKind, known: &Known) -> Option<Vec<Route>> {
+    let named = known.iter().filter(|(name, _)| &***name != LOG);
+    let all = named.map(|(name, resolved)| Route { receiver: name.clone(), send_resolved: *resolved });
+    matches!(kind, RuleKind::DeliveryFailing).then(|| all.collect())
 }
 
 fn matcher(r: &mut Reader<'_>, kind: Kind) -> Matcher {

@@ -35,6 +35,23 @@ fn told(settings: &Settings, name: &str) -> Vec<String> {
 }
 
 #[test]
+fn that_a_receiver_fails_is_told_to_all_whoever_hears_of_what_else() {
+    let text = "[[receiver]]\nname = \"slow\"\nwebhook = { url_file = \"/a\" }\n\
+                [[receiver]]\nname = \"backup\"\nwebhook = { url_file = \"/b\" }\n\
+                [notify]\nreceivers = [\"slow\"]\n";
+    let of = |text: &str, kind: &str| -> Vec<String> {
+        let settings = parse(Path::new("t"), text, &Env { root: true, ..Env::default() }).unwrap();
+        let rule = settings.rules.iter().rfind(|rule| rule.kind.as_str() == kind).unwrap().clone();
+        rule.receivers.iter().map(|route| route.receiver.to_string()).collect()
+    };
+    assert_eq!(of(text, "delivery_failing"), ["backup", "slow"]);
+    assert_eq!(of(text, "balance"), ["slow"]);
+    assert_eq!(of("", "delivery_failing"), ["log"]);
+    let own = "[[rule]]\nname = \"d\"\nkind = \"delivery_failing\"\nreceivers = [\"slow\"]\n";
+    assert_eq!(of(&format!("{text}{own}"), "delivery_failing"), ["slow"], "unless somebody says otherwise");
+}
+
+#[test]
 fn without_a_file_everything_has_its_documented_default() {
     let s = load(None, &env(&[])).unwrap();
     assert_eq!(s.source, None);

@@ -22,6 +22,12 @@ const NAP: Duration = Duration::from_secs(60);
 /// How long to wait before a database that refused is asked again.
 const DATABASE_RETRY: Duration = Duration::from_secs(5);
 
+/// What is critical waits so long for a receiver that is left alone; then others are told too.
+const HELD_MAX: Duration = Duration::from_secs(600);
+
+/// Rows that are looked at in one go.
+const SHARED_AT_ONCE: u32 = 20;
+
 /// Something that a notice can be sent to.
 pub trait Deliver: Send + Sync {
     fn name(&self) -> &Arc<str>;
@@ -71,6 +77,10 @@ struct Known {
     disabled: bool,
     /// For how long it is to be left alone.
     paused: Duration,
+    /// Since when it takes nothing, pauses that are to come included.
+    held_since: Option<Time>,
+    /// The last row that was looked at for others to be told of it; and whether all that matters was, or what is critical alone.
+    shared: (bool, i64),
     circuit: Circuit,
 }
 
@@ -84,7 +94,7 @@ impl Pumps {
                 tokio::select! {
                     biased;
                     () = stop.cancelled() => return Ok(()),
-                    () = self.clock.sleep(known.paused) => {}
+                    result = self.wait_out(&receiver, &mut known) => result?,
                 }
                 known.paused = Duration::ZERO;
             }
@@ -108,6 +118,66 @@ impl Pumps {
         }
     }
 
+    /// Waits until the receiver may be asked again. What must not wait for that is told to others meanwhile.
+    async fn wait_out(&self, receiver: &Arc<dyn Deliver>, known: &mut Known) -> Result<(), StoreError> {
+        let end = self.clock.now().plus(known.paused);
+        let since = *known.held_since.get_or_insert_with(|| self.clock.now());
+        loop {
+            let rung = self.bell.notified();
+            match self.share(receiver, known, (since, end)).await {
+                Err(error) if error.is_fatal() => return Err(error),
+                Err(error) => {
+                    tracing::error!(receiver = %receiver.name(), %error, "the outbox cannot be read")
+                }
+                Ok(()) => {}
+            }
+            let left = end.since(self.clock.now());
+            if left.is_zero() {
+                return Ok(());
+            }
+            tokio::select! {
+                biased;
+                () = self.clock.sleep(left.min(NAP)) => {}
+                () = rung => {}
+            }
+        }
+    }
+
+    /// Tells others what waits for a receiver that is left alone: what is critical, if it waits for long; what else matters too,
+    /// if the money ends before (FAULTS 64).
+    async fn share(
+        &self,
+        receiver: &Arc<dyn Deliver>,
+        known: &mut Known,
+        (since, until): (Time, Time),
+    ) -> Result<(), StoreError> {
+        let too_late = self.money_ends.borrow().is_some_and(|end| end <= until && end > self.clock.now());
+        if !too_late && until.since(since) < HELD_MAX {
+            return Ok(());
+        }
+        let name = receiver.name();
+        if known.shared.0 != too_late {
+            known.shared = (too_late, 0);
+        }
+        loop {
+            let waiting = self.store.waiting(name.clone(), known.shared.1, SHARED_AT_ONCE).await?;
+            let Some((last, _)) = waiting.last() else { return Ok(()) };
+            let last = *last;
+            for (seq, notice) in waiting {
+                if !is_for_all(&notice) || !(too_late || notice.severity == Severity::Critical) {
+                    continue;
+                }
+                let told = self.store.share(seq, self.heirs(name), self.clock.now()).await?;
+                if !told.is_empty() {
+                    tracing::warn!(receiver = %name, id = %notice.id, told = told.join(", "),
+                        "this receiver is left alone for a while, so others are told too");
+                    self.bell.notify_waiters();
+                }
+            }
+            known.shared.1 = last;
+        }
+    }
+
     /// Sends what is due; says how long until something else is.
     async fn drain(
         &self,
@@ -119,6 +189,9 @@ impl Pumps {
             && let Some(row) = self.store.claim(receiver.name().clone(), self.clock.now()).await?
         {
             let delivery = if known.disabled { gone() } else { receiver.deliver(&row.notice).await };
+            if !matches!(delivery, Delivery::Retry { .. }) {
+                (known.held_since, known.shared) = (None, (false, 0));
+            }
             known.disabled |= matches!(delivery, Delivery::Rejected { disable: true, .. });
             let was_open = known.circuit.is_open();
             known.circuit.note(row.seq, &delivery);

@@ -142,6 +142,11 @@ impl Email {
                 Delivery::Delivered { detail: format!("accepted for {}", accepted.join(", ")) }
             }
             None => {
+                // That recipient will not get it: somebody has to mend the address.
+                tracing::warn!(
+                    "a mail was refused for {refused}; the others have it: {}",
+                    accepted.join(", ")
+                );
                 let detail = format!("accepted for {}, but refused for {refused}", accepted.join(", "));
                 Delivery::Delivered { detail }
             }

@@ -14,8 +14,8 @@ use super::{
     series::Known,
 };
 use crate::model::{
-    AlertKey, AlertState, Books, Cost, CostBy, Feed, Group, GroupKey, OutboxDepth, OutboxRow, Receipt,
-    Snapshot, StepRecord, Time,
+    AlertKey, AlertState, Books, Cost, CostBy, Feed, Group, GroupKey, Notice, OutboxDepth, OutboxRow,
+    Receipt, Snapshot, StepRecord, Time,
 };
 
 /// What the last commit left. `feeds`, `skew_ms` and `config_error` of the snapshot belong to the running process: empty.
@@ -148,6 +148,15 @@ impl Db {
             outbox::settle(conn, seq, &Receipt::Dead { why: why.clone() }, now)?;
             Ok(heir)
         })
+    }
+
+    pub fn waiting(&self, receiver: &str, after: i64, max: u32) -> Result<Vec<(i64, Notice)>, StoreError> {
+        self.read(|conn| outbox::waiting(conn, receiver, after, max))
+    }
+
+    /// Tells all `others` that never had the notice of a row that waits on; says who.
+    pub fn share(&mut self, seq: i64, others: &[Arc<str>], now: Time) -> Result<Vec<Arc<str>>, StoreError> {
+        self.write(|conn| outbox::spread(conn, seq, others, now))
     }
 
     /// Enters an attempt that may come too late to be repeated, and tells all `others` that never had the notice; says who.

@@ -164,6 +164,25 @@ pub fn spread(
     Ok(told)
 }
 
+/// What waits for a receiver beyond `after`, in the order of its making, `max` at most: looked at, not claimed.
+pub fn waiting(
+    conn: &Connection,
+    receiver: &str,
+    after: i64,
+    max: u32,
+) -> Result<Vec<(i64, Notice)>, StoreError> {
+    let mut select = conn.prepare_cached(
+        "SELECT seq, (SELECT body FROM notice WHERE pk = notice) FROM outbox
+         WHERE receiver = ?1 AND state < 2 AND state = 0 AND seq > ?2 ORDER BY seq LIMIT ?3",
+    )?;
+    let mut rows = select.query(params![receiver, after, max])?;
+    let mut waiting = Vec::new();
+    while let Some(row) = rows.next()? {
+        waiting.push((row.get(0)?, json("notice", &row.get::<_, String>(1)?)?));
+    }
+    Ok(waiting)
+}
+
 /// `false`: it has the notice already, delivered or not.
 fn add_heir(conn: &Connection, seq: i64, heir: &Arc<str>, now: Time) -> Result<bool, StoreError> {
     let added = conn

@@ -12,7 +12,7 @@ use std::{
 use tokio::sync::{mpsc, oneshot};
 
 use super::{Db, OpenError, Options, Recovered, StoreError};
-use crate::model::{OutboxDepth, OutboxRow, Receipt, StepRecord, Time};
+use crate::model::{Notice, OutboxDepth, OutboxRow, Receipt, StepRecord, Time};
 
 /// Callers beyond this many wait for their turn.
 const QUEUE_DEPTH_MAX: usize = 64;
@@ -91,6 +91,24 @@ impl Store {
         now: Time,
     ) -> Result<Option<Arc<str>>, StoreError> {
         self.call(move |db| db.bury(seq, why, &heirs, now)).await
+    }
+
+    pub async fn waiting(
+        &self,
+        receiver: Arc<str>,
+        after: i64,
+        max: u32,
+    ) -> Result<Vec<(i64, Notice)>, StoreError> {
+        self.call(move |db| db.waiting(&receiver, after, max)).await
+    }
+
+    pub async fn share(
+        &self,
+        seq: i64,
+        others: Vec<Arc<str>>,
+        now: Time,
+    ) -> Result<Vec<Arc<str>>, StoreError> {
+        self.call(move |db| db.share(seq, &others, now)).await
     }
 
     pub async fn spread(
