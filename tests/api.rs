@@ -26,9 +26,9 @@ use serde_json::{Value, json};
 use spheron_watch::{
     clock::Clock,
     model::{
-        AlertKey, AlertState, Answer, Cost, CostBy, DeliveriesAsk, Dispatch, Feed, Held, HeldReason, Matcher,
-        Presence, Reasons, Rule, RuleKind, Severity, Silence, Snapshot, Status, Subject, Time, Tracked, Usd,
-        View,
+        AlertKey, AlertState, Answer, Cost, CostBy, DeliveriesAsk, Dispatch, Feed, FeedHealth, Held,
+        HeldReason, Matcher, Presence, Reasons, Rule, RuleKind, Severity, Silence, Snapshot, Status, Subject,
+        Time, Tracked, Usd, View,
     },
     serve::{
         SelfMetrics, ServeOptions, Socket, SocketError,
@@ -274,6 +274,32 @@ fn a_database_claims_no_judgement_and_no_freshness() {
     let verdicts: Vec<&str> =
         why["rules"].as_array().unwrap().iter().map(|r| r["verdict"].as_str().unwrap()).collect();
     assert_eq!(verdicts, ["firing", "unjudged", "unjudged", "unjudged", "not_matched"]);
+}
+
+#[test]
+fn before_what_runs_was_ever_read_no_burn_and_no_end_is_claimed() {
+    let team = fleet::tracked_team(1, "research", Some(Usd::from_cents(820)), START);
+    let volume = fleet::tracked_volume(1, 1, None, START);
+    let mut snapshot = fleet::snapshot([team], [], [volume], START);
+    let status = |snapshot: &Snapshot| get(&fleet::view(snapshot.clone(), START), "/status", "").unwrap();
+    let read = FeedHealth { last_usable: Some(START), ..FeedHealth::new(HOUR, START) };
+    snapshot.feeds.insert(Feed::Deployments, read);
+    let (known, end) = (status(&snapshot)["burn_per_hour"].clone(), status(&snapshot)["runs_out_at"].clone());
+    assert!(known.is_string() && end.is_string(), "an empty list that came is knowledge: {known} {end}");
+    snapshot.feeds.clear();
+    let unread = status(&snapshot);
+    assert_eq!((&unread["burn_per_hour"], &unread["runs_out_at"]), (&Value::Null, &Value::Null));
+    let view = fleet::view(snapshot, START);
+    let teams = get(&view, "/teams", "").unwrap();
+    assert_eq!(
+        (&teams["items"][0]["burn_per_hour"], &teams["items"][0]["runs_out_at"]),
+        (&Value::Null, &Value::Null)
+    );
+    let why = get(&view, "/why/train-1", "").unwrap_err();
+    assert!(
+        why.status == 503 && why.detail.contains("not read yet"),
+        "not a claim that it does not exist: {why}"
+    );
 }
 
 #[test]

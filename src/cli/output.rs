@@ -128,6 +128,10 @@ impl Cell {
         Self { shown: clean(shown.as_ref()), plain: clean(plain.as_ref()) }
     }
 
+    pub fn is_empty(&self) -> bool {
+        self.shown.is_empty()
+    }
+
     pub fn empty() -> Self {
         Self::text("")
     }

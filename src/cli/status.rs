@@ -126,7 +126,8 @@ fn table(document: &Document, width: Option<u16>, colors: Colors) -> String {
         parts.push(text);
     }
     if deployments.is_empty() {
-        parts.push("nothing runs".to_owned());
+        let read = status.burn_per_hour.is_some();
+        parts.push(if read { "nothing runs" } else { "what runs is not read yet" }.to_owned());
     } else {
         let live = || deployments.iter().filter(|deployment| deployment.live);
         let rate: Usd = live().map(|deployment| deployment.price_per_hour.0).sum();
@@ -146,7 +147,7 @@ fn head(status: &Status, width: Option<u16>, colors: Colors) -> String {
     let known = |money: Option<String>| money.unwrap_or_else(|| "unknown".to_owned());
     let mut figures = vec![
         format!("balance {}", known(status.balance.map(|balance| balance.to_string()))),
-        format!("burn {}/h", status.burn_per_hour),
+        format!("burn {}", known(status.burn_per_hour.map(|burn| format!("{burn}/h")))),
     ];
     if let Some(end) = status.runs_out_at {
         let team = status.runs_out_team.as_ref().filter(|_| status.counts.teams > 1);
@@ -204,7 +205,8 @@ const TEAM_COLUMNS: [Column; 4] = [
 fn team_row(status: &Status, team: &Team) -> [Cell; 4] {
     let balance = team.balance.map_or("unknown".to_owned(), |balance| balance.to_string());
     let end = team.runs_out_at.map_or("-".to_owned(), |end| format!("in {}", until(status.at, end)));
-    [Cell::text(&team.name), Cell::text(balance), Cell::text(team.burn_per_hour.to_string()), Cell::text(end)]
+    let burn = team.burn_per_hour.map_or("unknown".to_owned(), |burn| burn.to_string());
+    [Cell::text(&team.name), Cell::text(balance), Cell::text(burn), Cell::text(end)]
 }
 
 /// What people look at.
@@ -248,9 +250,13 @@ fn shown(document: &Document) -> Sheet<9> {
 }
 
 /// One short word, which has to fit: of what runs and is measured idle, that it is idle.
-fn state(deployment: &Deployment) -> &str {
-    let idle = deployment.live && deployment.activity == "idle";
-    if idle { "idle" } else { &deployment.status }
+pub(super) fn state(deployment: &Deployment) -> &str {
+    match (&*deployment.activity, &*deployment.presence) {
+        ("idle", _) if deployment.live => "idle",
+        // Its last status was none of an end, and the API knows it no more.
+        (_, "gone") if matches!(&*deployment.status, "running" | "deploying" | "stopped") => "gone",
+        (_, _) => &deployment.status,
+    }
 }
 
 /// What programs read.

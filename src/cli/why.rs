@@ -95,7 +95,7 @@ fn head(why: &Why, colors: Colors) -> String {
     let facts = [
         output::clean(&deployment.id),
         format!("team {}", output::clean(&deployment.team.name)),
-        output::clean(&deployment.status),
+        output::clean(super::status::state(deployment)),
         format!("{}/h", deployment.price_per_hour),
         format!("up {}", humanize(Duration::from_secs(deployment.up_secs))),
         format!("cost {}", deployment.cost),

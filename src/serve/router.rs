@@ -38,7 +38,7 @@ const BODY_BYTES_MAX: usize = 64 * 1024;
 const PATHS: &str = "/metrics  what the account holds and spends, for Prometheus\n\
                      /healthz  200 while the process lives\n\
                      /readyz   200 while its data is fresh, else 503 and what is late\n\
-                     /api/v1/  status, teams, deployments, volumes, alerts, silences, deliveries,\n\
+                     /api/v1/  status, teams, deployments, volumes, alerts, silences, costs, deliveries,\n\
                      \x20         why/{deployment}: JSON\n";
 
 const MISDIRECTED: &str = "421: the Host header names none of this server's names.\n\

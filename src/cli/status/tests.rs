@@ -56,6 +56,18 @@ fn small() -> Document {
 }
 
 #[test]
+fn what_nobody_has_read_is_unknown_and_what_the_api_forgot_is_gone() {
+    let mut unread = document(vec![team("research", json!("8.2"), Value::Null)], Vec::new());
+    unread.status.burn_per_hour = None;
+    let text = text(&unread, Format::Table, Some(80), Colors(false));
+    assert!(text.contains("burn unknown") && text.contains("what runs is not read yet"), "{text}");
+    let mut gone = deployment(1, "old", "running", false, Value::Null);
+    gone["presence"] = json!("gone");
+    let gone: Deployment = serde_json::from_value(gone).unwrap();
+    assert_eq!(state(&gone), "gone");
+}
+
+#[test]
 fn the_table_at_80_columns() {
     let text = table(&small(), Some(80), Colors(false));
     insta::assert_snapshot!(text);

@@ -133,6 +133,10 @@ pub fn find<'a>(view: &'a View, text: &str) -> Result<&'a Tracked, Problem> {
     let found = if named.is_empty() { begun() } else { named };
     let live: Vec<&Tracked> = found.iter().copied().filter(|tracked| tracked.is_live()).collect();
     match (found.as_slice(), live.as_slice()) {
+        ([], _) if !view.snapshot.fleet_known() => Err(Problem::new(
+            503,
+            "what runs is not read yet; see `spheron-watch status` for why, and ask again",
+        )),
         ([], _) => Err(Problem::new(404, "no deployment has this id or name, or one that begins so")),
         ([one], _) | (_, [one]) => Ok(one),
         _ => Err(ambiguous(&found)),

@@ -27,7 +27,8 @@ pub struct Status {
     pub late: Vec<String>,
     /// Of all teams whose balance is known.
     pub balance: Option<Money>,
-    pub burn_per_hour: Money,
+    /// `null` before anybody has read what runs.
+    pub burn_per_hour: Option<Money>,
     /// Of the team whose money ends first.
     pub runs_out_at: Option<At>,
     pub runs_out_team: Option<Named>,
@@ -83,7 +84,9 @@ pub fn status(look: Look<'_>) -> Status {
         fresh: late.is_empty(),
         late: late.lines().map(str::to_owned).collect(),
         balance: (!known.is_empty()).then(|| Money(known.iter().copied().sum())),
-        burn_per_hour: Money(teams.iter().map(|team| team.burn_per_hour.0).sum()),
+        burn_per_hour: snapshot
+            .fleet_known()
+            .then(|| Money(teams.iter().filter_map(|team| team.burn_per_hour).map(|burn| burn.0).sum())),
         runs_out_at: first.and_then(|team| team.runs_out_at),
         runs_out_team: first.map(|team| Named { id: team.id.clone(), name: team.name.clone() }),
         counts: Counts {

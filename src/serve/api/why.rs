@@ -114,7 +114,10 @@ fn verdict(look: Look<'_>, rule: &Rule, subject: &Subject, tracked: &Tracked, he
         kind: rule.kind.as_str().to_owned(),
         severity: rule.severity,
         about: subject.kind().to_owned(),
-        condition: words::condition(&rule.kind),
+        condition: match words::mark(subject) {
+            Some(mark) => format!("{}; here: {mark}", words::condition(&rule.kind)),
+            None => words::condition(&rule.kind),
+        },
         input: words::input(look, &rule.kind, tracked),
         verdict: verdict.to_owned(),
         reason: text,

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use super::{At, Look, Next, Source, deployments::up};
 use crate::model::{
-    Activity, AlertKey, AlertState, Forecast, HeldReason, Period, Rule, RuleKind, Status, Subject, Time,
-    Tracked, humanize,
+    Activity, AlertKey, AlertState, Forecast, HeldReason, Mark, Period, Rule, RuleKind, Status, Subject,
+    Time, Tracked, humanize,
 };
 
 /// What a rule is about.
@@ -63,6 +63,19 @@ pub fn code(reason: &HeldReason) -> &'static str {
     }
 }
 
+/// Which of its rule's thresholds an occasion is about.
+pub fn mark(subject: &Subject) -> Option<String> {
+    match subject {
+        Subject::Occasion { mark: Mark::Spent(percent), .. } => Some(format!("{percent} % spent")),
+        Subject::Occasion { mark: Mark::Forecast(percent), .. } => Some(format!("{percent} % forecast")),
+        Subject::Occasion { mark: Mark::Balance, .. }
+        | Subject::Account
+        | Subject::Team { .. }
+        | Subject::Deployment { .. }
+        | Subject::Volume { .. } => None,
+    }
+}
+
 pub fn reason(look: Look<'_>, reason: Option<&HeldReason>, rule: &Rule) -> String {
     match reason {
         Some(HeldReason::NotMet) => "the condition does not hold".to_owned(),
@@ -70,10 +83,12 @@ pub fn reason(look: Look<'_>, reason: Option<&HeldReason>, rule: &Rule) -> Strin
             format!("the condition holds; `for` ({}) lasts until {until}", humanize(rule.for_))
         }
         Some(HeldReason::AlreadyTold { next: Some(next) }) => {
-            format!("it fires and people were told; they are reminded at {next}")
+            format!(
+                "it fires, and word of it was given out (whether it arrived: `deliveries`); a reminder at {next}"
+            )
         }
         Some(HeldReason::AlreadyTold { next: None }) => {
-            "it fires and people were told; there are no reminders".to_owned()
+            "it fires, and word of it was given out; there are no reminders".to_owned()
         }
         Some(HeldReason::KeptFiring { until: Some(until) }) => {
             format!("the condition has ceased; `keep_firing_for` lasts until {until}")

@@ -17,7 +17,8 @@ pub fn balances(page: &mut Page, view: &View) {
         "When the balance ends, in seconds since 1970, at the faster of committed and observed burn; no sample while neither is known.",
     );
     for (team, forecast) in each(view) {
-        if let Some(end) = forecast.end() {
+        // Before anybody has read what runs, volumes alone would make it look far away.
+        if let Some(end) = forecast.end().filter(|_| view.snapshot.fleet_known()) {
             family.sample(&[("team_id", team.as_str())], seconds(end));
         }
     }
