@@ -74,6 +74,8 @@ pub struct Case<'a> {
     pub evidence: Evidence,
     /// Why people must not hear of a transition now, if so.
     pub hush: &'a dyn Fn(Transition) -> Option<HeldReason>,
+    /// When something joined what fires: who was told before that is told again.
+    pub news: Option<Time>,
 }
 
 impl Step {
@@ -270,11 +272,12 @@ impl Case<'_> {
             };
         };
         let next = self.rule.repeat_interval.map(|repeat| told.plus(repeat));
-        let Some(repeat) = self.rule.repeat_interval.filter(|repeat| self.now >= told.plus(*repeat)) else {
+        let due = next.is_some_and(|next| self.now >= next);
+        if !due && !self.news.is_some_and(|at| told < at && at <= self.now) {
             // Who silenced it wants to see that, also before a reminder is due.
             let held = (self.hush)(Transition::Reminder).unwrap_or(HeldReason::AlreadyTold { next });
             return settled(&before, firing, held, next);
-        };
+        }
         if let Some(reason) = (self.hush)(Transition::Reminder) {
             return settled(&before, firing, reason, None);
         }
@@ -283,7 +286,7 @@ impl Case<'_> {
         let (since, flapping) = (firing.since, flaps(&firing.fired, self.now));
         let mut step = Step::to(Firing { told: Some(self.now), ..firing }.state())
             .telling(Transition::Reminder, nth, since)
-            .waking(Some(self.now.plus(repeat)));
+            .waking(self.rule.repeat_interval.map(|repeat| self.now.plus(repeat)));
         step.tell.iter_mut().for_each(|tell| tell.flapping = flapping);
         step
     }

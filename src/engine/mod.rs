@@ -266,7 +266,7 @@ impl Engine {
             let hush = |transition: Transition| {
                 turn.hush.reason(rule, &subject, transition, (snapshot, &self.polls, now))
             };
-            let case = Case { rule, now, evidence, hush: &hush };
+            let case = Case { rule, now, evidence, hush: &hush, news: judgement.news() };
             let step = alert::advance(&case, state, judgement.verdict(firing));
             wake_at(&mut turn.decisions, judgement.looks_again(), now, "a threshold in time");
             wake_at(&mut turn.decisions, step.wake, now, "an alert's own time");

@@ -60,6 +60,10 @@ pub fn delivery_failing(ground: &Ground<'_>) -> Judgement {
     let troubles = || ground.snapshot.deliveries.values();
     let later = troubles().map(failing_from).filter(|at| *at >= ground.now).min();
     let judgement = Judgement::met_if(troubles().any(|trouble| is_failing(trouble, ground.now)));
+    // A further one that begins to fail is told too. Not one that refuses: what tells of it may be refused again.
+    let waiting = troubles().filter(|trouble| !trouble.dead && is_failing(trouble, ground.now));
+    let news = waiting.map(|trouble| failing_from(trouble).plus(Duration::from_millis(1))).max();
+    let judgement = Judgement { news, ..judgement };
     later.map_or(judgement, |at| judgement.at(at.plus(Duration::from_millis(1))))
 }
 

@@ -32,6 +32,8 @@ pub struct Judgement {
     /// Hysteresis: not met afresh, but enough to go on firing.
     keeps: bool,
     looks_again: Option<Time>,
+    /// When something joined what is met: who was told before that is told again.
+    news: Option<Time>,
 }
 
 impl Judgement {
@@ -41,6 +43,10 @@ impl Judgement {
 
     pub(super) fn looks_again(&self) -> Option<Time> {
         self.looks_again
+    }
+
+    pub(super) fn news(&self) -> Option<Time> {
+        self.news
     }
 
     fn at(mut self, time: Time) -> Self {
@@ -60,7 +66,7 @@ impl Judgement {
 
 impl From<Verdict> for Judgement {
     fn from(verdict: Verdict) -> Self {
-        Self { verdict, keeps: false, looks_again: None }
+        Self { verdict, keeps: false, looks_again: None, news: None }
     }
 }
 
