@@ -17,7 +17,7 @@ use jiff::tz::TimeZone;
 use rusqlite::Connection;
 use spheron_watch::{
     clock::Clock,
-    drive::Core,
+    drive::{Core, poller::Pace},
     engine::{Engine, Money},
     model::{
         Balance, Books, CostBy, Deployment, Facts, Feed, Glob, Listing, Observation, Scope, Snapshot, Status,
@@ -109,7 +109,8 @@ fn bytes_per_sample() {
         std::collections::BTreeMap::new(),
     );
     let mut core = Core::new(Snapshot::default(), engine);
-    core.expect(Feed::Volumes, Duration::from_secs(300), NOW);
+    let pace = Pace { interval: Duration::from_secs(300), stretched_from: None };
+    core.expect(Feed::Volumes, pace, NOW);
     let view = fleet::standard(usize::try_from(N).unwrap(), NOW);
     let mut deployments: Vec<Deployment> =
         view.snapshot.deployments.values().map(|t| t.deployment.clone()).collect();

@@ -2,7 +2,7 @@
 //!
 //! It must never change anything; `--online` only asks.
 
-use std::{path::Path, process::ExitCode, sync::Arc};
+use std::{collections::BTreeMap, path::Path, process::ExitCode, sync::Arc, time::Duration};
 
 use tokio::runtime::Runtime;
 
@@ -10,11 +10,11 @@ use super::output;
 use crate::{
     app,
     clock::Clock,
-    config::{self, ActivityKind, Env, ReceiverKind, Settings},
-    model::{NoMeter, humanize},
+    config::{self, ActivityKind, Env, FeedPlan, ReceiverKind, Settings},
+    model::{Feed, NoMeter, Time, humanize},
     notify::Alertmanager,
     serve,
-    spheron::{Client, HttpTransport},
+    spheron::{Client, Governor, HttpTransport, Need, Stretches},
 };
 
 #[derive(Debug, clap::Args)]
@@ -63,11 +63,17 @@ fn secrets(settings: &Settings, env: &Env) -> Vec<String> {
 
 fn describe(settings: &Settings, teams: u32) -> String {
     let plan = settings.collect.plan(teams);
+    let governor = Governor::assumed(settings.collect.calls_per_15m);
+    let effective = effective(&plan, &governor.stretch(&needs(&plan), Time::EPOCH));
     let schedule = output::table(
-        ["FEED", "SCHEDULE", "CALLS PER POLL", "CALLS PER 15 MIN"],
+        ["FEED", "SCHEDULE", "EFFECTIVE", "CALLS PER POLL", "CALLS PER 15 MIN"],
         plan.iter().map(|feed| {
             let per_15m = format!("{:.1}", feed.calls_per_15m);
-            [feed.feed.to_string(), feed.schedule.to_string(), feed.calls_per_poll.to_string(), per_15m]
+            let effective = effective.get(&feed.feed);
+            let effective =
+                effective.map_or("as configured".to_owned(), |every| format!("every {}", humanize(*every)));
+            let calls = feed.calls_per_poll.to_string();
+            [feed.feed.to_string(), feed.schedule.to_string(), effective, calls, per_15m]
         }),
     );
     let total = settings.collect.planned_calls_per_15m(teams);
@@ -75,10 +81,10 @@ fn describe(settings: &Settings, teams: u32) -> String {
         Some(calls) => format!("{calls}, as configured"),
         None => "50 until the API has said what it grants, then half of that".to_owned(),
     };
-    let fits = if total <= f64::from(settings.collect.calls_per_15m.unwrap_or(50)) {
+    let fits = if effective.is_empty() {
         "it fits"
     } else {
-        "it does not fit: the schedule will be stretched"
+        "it does not fit beside the reserve for what is urgent: the schedule is stretched to what is effective"
     };
     let receivers = output::table(
         ["RECEIVER", "KIND", "RESOLVED"],
@@ -111,6 +117,24 @@ fn describe(settings: &Settings, teams: u32) -> String {
         outward = outward(settings),
         activity = activity(settings),
     )
+}
+
+fn needs(plan: &[FeedPlan<'_>]) -> Vec<Need> {
+    plan.iter().map(need).collect()
+}
+
+fn need(plan: &FeedPlan<'_>) -> Need {
+    Need::new(plan.feed, plan.schedule.min_interval(), plan.calls_per_15m)
+}
+
+/// The interval of each feed that is polled less often than configured.
+fn effective(plan: &[FeedPlan<'_>], stretches: &Stretches) -> BTreeMap<Feed, Duration> {
+    let stretched = |plan: &FeedPlan<'_>| {
+        let configured = plan.schedule.min_interval();
+        let every = configured.mul_f64(stretches.of(&need(plan)));
+        (every >= configured + Duration::from_secs(1)).then_some((plan.feed, every))
+    };
+    plan.iter().filter_map(stretched).collect()
 }
 
 /// Nothing secret: members' addresses hold none, and of the switch's only the file is named.
@@ -165,10 +189,11 @@ fn online(settings: &Settings, env: &Env) -> ExitCode {
         let options = app::transport_options(settings, api_key, clock);
         let transport = HttpTransport::new(options).map_err(|error| error.to_string())?;
         let client = Client::new(transport, settings.collect.calls_per_15m, Arc::new(NoMeter));
-        client.balances().await.map_err(|failure| failure.to_string())
+        let teams = client.balances().await.map_err(|failure| failure.to_string())?;
+        Ok::<_, String>((teams, client))
     });
     let key_works = match key_works {
-        Ok(teams) => {
+        Ok((teams, client)) => {
             let names: Vec<&str> = teams.items.iter().map(|team| &*team.name).collect();
             output::data(&format!("\nAPI key: works; teams: {}", names.join(", ")));
             let teams = u32::try_from(teams.items.len()).unwrap_or(u32::MAX);
@@ -176,6 +201,11 @@ fn online(settings: &Settings, env: &Env) -> ExitCode {
                 "{:.1} calls per 15 min for {teams} team(s)",
                 settings.collect.planned_calls_per_15m(teams)
             ));
+            let plan = settings.collect.plan(teams);
+            for (feed, every) in effective(&plan, &client.stretch(&needs(&plan))) {
+                let every = humanize(every);
+                output::data(&format!("{feed}: every {every}, as the API grants too few calls for more"));
+            }
             true
         }
         Err(why) => {

@@ -168,6 +168,7 @@ fn head(status: &Status, width: Option<u16>, colors: Colors) -> String {
         lines.push(colors.warn(&format!("alerts: {}: spheron-watch alerts", firing.join(", "))));
     }
     lines.extend(status.late.iter().map(|late| colors.warn(&output::clean(late))));
+    lines.extend(status.stretched.iter().map(|line| colors.warn(&output::clean(line))));
     if !status.config_reload_ok {
         lines.push(colors.warn("the configuration could not be reloaded: spheron-watch check-config"));
     }

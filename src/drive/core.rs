@@ -6,6 +6,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use jiff::tz::TimeZone;
 
+use super::poller::Pace;
 use crate::{
     engine::{self, Engine},
     model::{
@@ -58,9 +59,11 @@ impl Core {
         self.wake.as_ref()
     }
 
-    /// From now on a feed is late if it does not speak every `interval`.
-    pub fn expect(&mut self, feed: Feed, interval: Duration, now: Time) {
-        self.snapshot.feeds.entry(feed).or_insert_with(|| FeedHealth::new(interval, now)).interval = interval;
+    /// From now on a feed is late if it does not speak at this pace.
+    pub fn expect(&mut self, feed: Feed, pace: Pace, now: Time) {
+        let health = self.snapshot.feeds.entry(feed).or_insert_with(|| FeedHealth::new(pace.interval, now));
+        health.interval = pace.interval;
+        health.stretched_from = pace.stretched_from;
     }
 
     /// After a suspension nobody could have polled, and after the clock was set no age holds: lateness counts anew. As it does

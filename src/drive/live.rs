@@ -20,7 +20,7 @@ use super::{
     core::Core,
     outbox::{Deliver, Pumps, Removed},
     outward::{Outward, Teller},
-    poller::{Cadence, Polled, Pollers},
+    poller::{Cadence, Pace, Polled, Pollers},
     questions::Questions,
 };
 use crate::{
@@ -237,10 +237,11 @@ impl Running {
 
     fn absorb(&mut self, polled: Polled) {
         match polled {
-            Polled::Seen { observation, interval } => {
+            Polled::Seen { observation, pace } => {
                 self.core.absorb(&observation);
-                self.core.expect(observation.feed, interval, observation.at);
+                self.core.expect(observation.feed, pace, observation.at);
             }
+            Polled::Replanned { feed, pace } => self.core.expect(feed, pace, self.clock.now()),
             Polled::Held { feed, why } => self.core.hold(feed, why),
         }
         if !self.ready {
@@ -360,7 +361,7 @@ impl Running {
         let cadence = self.cadence.borrow().clone();
         for feed in [Feed::Balance, Feed::Deployments] {
             if let Some(schedule) = cadence.of(feed) {
-                self.core.expect(feed, schedule.max_interval(), self.clock.now());
+                self.core.expect(feed, Pace::of(schedule), self.clock.now());
             }
         }
     }

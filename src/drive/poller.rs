@@ -16,7 +16,7 @@ use crate::{
     clock::Clock,
     model::{Feed, Meter, Observation, Outcome, Snapshot, Time, View},
     schedule::{EVERY_MIN, Schedule},
-    spheron::{Client, Transport},
+    spheron::{Client, Need, Transport},
 };
 
 /// Longest sleep, so that a step of the wall clock is seen.
@@ -63,15 +63,26 @@ impl Cadence {
         self.of(feed).map_or(0.0, |schedule| schedule.calls_per_15m(calls as f64))
     }
 
-    /// What the schedule of everything but the balance has to be lengthened by, so that all of it fits. The balance is never
-    /// stretched: it has a reserve of its own, and is what everybody waits for (FAULTS 13).
-    pub fn stretch<T: Transport>(&self, client: &Client<T>, feed: Feed, snapshot: &Snapshot) -> f64 {
-        if feed == Feed::Balance {
-            return 1.0;
-        }
-        let balance = self.planned_calls(Feed::Balance, snapshot);
-        let rest = Feed::ALL.into_iter().filter(|other| *other != Feed::Balance);
-        client.stretch(rest.map(|other| self.planned_calls(other, snapshot)).sum(), balance)
+    /// When the feed is polled next, and at which pace: later than its schedule has it where too few calls are granted for all.
+    /// `None`: it is off.
+    pub(super) fn next<T: Transport>(
+        &self,
+        client: &Client<T>,
+        feed: Feed,
+        snapshot: &Snapshot,
+        past: Past,
+        anchor: Time,
+    ) -> Option<(Time, Pace)> {
+        let need = |feed: Feed| {
+            Some(Need::new(feed, self.of(feed)?.min_interval(), self.planned_calls(feed, snapshot)))
+        };
+        let (schedule, own) = (self.of(feed)?, need(feed)?);
+        let needs: Vec<Need> = Feed::ALL.into_iter().filter_map(need).collect();
+        let stretch = client.stretch(&needs).of(&own);
+        let [planned, at] = [1.0, stretch].map(|stretch| due(schedule, &self.zone, past, anchor, stretch));
+        let later = at.since(planned) >= Duration::from_secs(1);
+        let stretched_from = later.then(|| schedule.max_interval());
+        Some((at, Pace { interval: at.since(past.asked), stretched_from }))
     }
 }
 
@@ -79,15 +90,45 @@ fn pages(items: usize, per_page: usize) -> usize {
     items.div_ceil(per_page).max(1)
 }
 
+/// How often a feed speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pace {
+    /// Until the next poll, as the governor stretches the schedule.
+    pub interval: Duration,
+    /// The configured interval, where too few calls are granted for it.
+    pub stretched_from: Option<Duration>,
+}
+
+impl Pace {
+    pub fn of(schedule: &Schedule) -> Self {
+        Self { interval: schedule.max_interval(), stretched_from: None }
+    }
+}
+
+/// A poll that is over: when it began, asked its last question and ended.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Past {
+    pub started: Time,
+    pub asked: Time,
+    pub ended: Time,
+}
+
 /// What a poller hands on.
 pub enum Polled {
     Seen {
         observation: Observation,
-        /// How long until the next one, as the governor stretches the schedule.
-        interval: Duration,
+        pace: Pace,
+    },
+    /// The next poll comes sooner or later than was said.
+    Replanned {
+        feed: Feed,
+        pace: Pace,
     },
     /// Our own governor holds the feed back: nothing was asked, and here is why.
-    Held { feed: Feed, why: Arc<str> },
+    Held {
+        feed: Feed,
+        why: Arc<str>,
+    },
 }
 
 /// What every poller shares.
@@ -130,19 +171,25 @@ impl<T: Transport + 'static> Pollers<T> {
         self.wait_for_first_word(feed).await;
         let anchor = self.clock.now();
         let mut turns = Turns::default();
+        // Asked for before the first poll, so that what a poll itself brings about is not missed.
+        let mut grants = self.client.grants();
         loop {
-            // Asked for before the poll, so that a bell amid it is not missed.
             let nudged = self.nudge.clone().notified_owned();
-            let started = self.clock.now();
-            let due = match self.poll(feed, anchor, &mut turns).await {
-                Some(due) => due,
-                None if feed == Feed::Detail => {
-                    self.wait_for_vanished().await;
-                    continue;
+            let cadence = self.cadence.borrow_and_update().clone();
+            if cadence.of(feed).is_none() {
+                // Off: look again when the configuration changes.
+                if self.cadence.changed().await.is_err() {
+                    return;
                 }
+                continue;
+            }
+            match self.poll(feed, &cadence, anchor, &mut turns).await {
+                Some((past, at, pace)) => {
+                    self.wait(feed, (past, anchor), (at, pace), &mut grants, nudged).await;
+                }
+                None if feed == Feed::Detail => self.wait_for_vanished().await,
                 None => return,
-            };
-            self.wait_until(due, started, nudged).await;
+            }
         }
     }
 
@@ -172,15 +219,16 @@ impl<T: Transport + 'static> Pollers<T> {
     }
 
     /// One poll; says when the next is due. `None`: nothing to ask, or nobody listens any more.
-    async fn poll(&mut self, feed: Feed, anchor: Time, turns: &mut Turns) -> Option<Time> {
+    async fn poll(
+        &self,
+        feed: Feed,
+        cadence: &Cadence,
+        anchor: Time,
+        turns: &mut Turns,
+    ) -> Option<(Past, Time, Pace)> {
         let (started, began) = (self.clock.now(), self.clock.monotonic());
         let snapshot = self.views.borrow().snapshot.clone();
-        let cadence = self.cadence.borrow().clone();
-        let Some(schedule) = cadence.of(feed) else {
-            // Off: look again when the configuration changes.
-            let _ = self.cadence.changed().await;
-            return Some(self.clock.now());
-        };
+        let schedule = cadence.of(feed)?;
         if feed == Feed::Detail && snapshot.vanished().is_empty() {
             return None;
         }
@@ -195,18 +243,16 @@ impl<T: Transport + 'static> Pollers<T> {
                     tracing::info!(%feed, "{why}");
                     if let Some(observation) = so_far {
                         turns.note(&observation);
-                        let interval = schedule.max_interval();
-                        self.out.send(Polled::Seen { observation, interval }).await.ok()?;
+                        let pace = Pace::of(schedule);
+                        self.out.send(Polled::Seen { observation, pace }).await.ok()?;
                     }
                     self.out.send(Polled::Held { feed, why }).await.ok()?;
                     self.clock.sleep(HELD_RETRY).await;
                 }
             }
         };
-        let due = {
-            let stretch = cadence.stretch(&self.client, feed, &snapshot);
-            due(schedule, &cadence.zone, (started, last_asked, self.clock.now()), anchor, stretch)
-        };
+        let past = Past { started, asked: last_asked, ended: self.clock.now() };
+        let (at, pace) = cadence.next(&self.client, feed, &snapshot, past, anchor)?;
         if asked {
             turns.note(&observation);
             let took = self.clock.monotonic().saturating_sub(began);
@@ -214,20 +260,30 @@ impl<T: Transport + 'static> Pollers<T> {
             if observation.outcome() != Outcome::Complete {
                 tracing::warn!(%feed, outcome = ?observation.outcome(), "{}", observation.trouble().unwrap_or_default());
             }
-            let interval = due.since(last_asked);
-            self.out.send(Polled::Seen { observation, interval }).await.ok()?;
+            self.out.send(Polled::Seen { observation, pace }).await.ok()?;
         }
-        Some(due)
+        Some((past, at, pace))
     }
 
-    /// Sleeps in naps, so that neither a clock step nor a suspension is slept through.
-    async fn wait_until(&self, due: Time, started: Time, nudged: OwnedNotified) {
+    /// Sleeps in naps, so that neither a clock step nor a suspension is slept through. What was planned under one grant does not
+    /// hold under another.
+    async fn wait(
+        &self,
+        feed: Feed,
+        (past, anchor): (Past, Time),
+        (mut at, mut pace): (Time, Pace),
+        grants: &mut watch::Receiver<u32>,
+        nudged: OwnedNotified,
+    ) {
         tokio::pin!(nudged);
         // However it is nudged, no resource is polled more often than this.
-        let soonest =
-            self.clock.monotonic().saturating_add(EVERY_MIN).saturating_sub(self.clock.now().since(started));
+        let soonest = self
+            .clock
+            .monotonic()
+            .saturating_add(EVERY_MIN)
+            .saturating_sub(self.clock.now().since(past.started));
         loop {
-            let left = due.since(self.clock.now());
+            let left = at.since(self.clock.now());
             if left.is_zero() {
                 return;
             }
@@ -237,7 +293,21 @@ impl<T: Transport + 'static> Pollers<T> {
                     self.clock.sleep(soonest.saturating_sub(self.clock.monotonic())).await;
                     return;
                 }
+                Ok(()) = grants.changed() => {}
                 () = self.clock.sleep(left.min(NAP)) => {}
+            }
+            if at <= self.clock.now() {
+                return;
+            }
+            let (cadence, snapshot) = (self.cadence.borrow().clone(), self.views.borrow().snapshot.clone());
+            let next = cadence.next(&self.client, feed, &snapshot, past, anchor);
+            if let Some(next) = next.filter(|next| *next != (at, pace)) {
+                (at, pace) = next;
+                if snapshot.feeds.contains_key(&feed)
+                    && self.out.send(Polled::Replanned { feed, pace }).await.is_err()
+                {
+                    return;
+                }
             }
         }
     }
@@ -245,28 +315,105 @@ impl<T: Transport + 'static> Pollers<T> {
 
 /// The schedule's next instant after a poll that began, asked its last question and ended then; later where the governor
 /// stretches it, or where a slow poll ended shortly before that instant.
-pub(super) fn due(
+fn due(
     schedule: &Schedule,
     zone: &TimeZone,
-    (started, asked, now): (Time, Time, Time),
+    Past { started, asked, ended }: Past,
     anchor: Time,
     stretch: f64,
 ) -> Time {
     let stretched = started.plus(schedule.min_interval().mul_f64(stretch.clamp(1.0, 1_000.0)));
-    let next = schedule.next_after(now, zone, anchor).unwrap_or_else(|| now.plus(NAP));
+    let next = schedule.next_after(ended, zone, anchor).unwrap_or_else(|| ended.plus(NAP));
     let next = if stretch > 1.0 { next.max(stretched) } else { next };
     next.max(asked.plus(EVERY_MIN))
 }
 
 #[cfg(test)]
 mod tests {
+    use http::{HeaderName, HeaderValue};
+
     use super::*;
+    use crate::{
+        model::{FeedHealth, NoMeter},
+        spheron::{Request, Response, SendError},
+    };
+
+    fn past(started: i64, asked: i64, ended: i64) -> Past {
+        let [started, asked, ended] = [started, asked, ended].map(Time::from_secs);
+        Past { started, asked, ended }
+    }
+
+    /// Answers every question with no teams and a large grant.
+    struct Generous(Clock);
+
+    impl Transport for Generous {
+        fn now(&self) -> Time {
+            self.0.now()
+        }
+
+        async fn send(&self, _: Request) -> Result<Response, SendError> {
+            let headers = [("content-type", "application/json"), ("x-ratelimit-limit", "100000")]
+                .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)));
+            let body = r#"{"teams": [], "currency": "USD"}"#.into();
+            Ok(Response { status: 200, headers: headers.into_iter().collect(), body })
+        }
+
+        async fn pause(&self, length: Duration) {
+            self.0.sleep(length).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn fault_13_who_waits_for_too_small_a_grant_wakes_and_plans_anew_when_it_grows() {
+        let (clock, often) = (Clock::system(), || Schedule::parse("every 10s").unwrap());
+        let cadence = Cadence {
+            zone: TimeZone::UTC,
+            balance: often(),
+            deployments: often(),
+            inventory: often(),
+            volumes: often(),
+            offers: Some(often()),
+        };
+        let now = clock.now();
+        let mut snapshot = Snapshot::default();
+        snapshot.feeds.insert(Feed::Deployments, FeedHealth::new(Duration::from_secs(10), now));
+        let client = Arc::new(Client::seeded(Generous(clock.clone()), None, Arc::new(NoMeter), 7));
+        let past = Past { started: now, asked: now, ended: now };
+        let (at, pace) = cadence.next(&client, Feed::Deployments, &snapshot, past, now).unwrap();
+        assert!(pace.interval > Duration::from_secs(100) && pace.stretched_from.is_some(), "{pace:?}");
+        let (out, mut polled) = mpsc::channel(1);
+        let pollers = Pollers {
+            client: client.clone(),
+            clock,
+            meter: Arc::new(NoMeter),
+            cadence: watch::channel(Arc::new(cadence)).1,
+            views: watch::channel(Arc::new(View { snapshot: Arc::new(snapshot), ..View::default() })).1,
+            out,
+            nudge: Arc::default(),
+        };
+        let (mut grants, nudged) = (client.grants(), pollers.nudge.clone().notified_owned());
+        let told = async {
+            let _ = client.balances().await;
+            polled.recv().await
+        };
+        tokio::select! {
+            told = told => match told {
+                Some(Polled::Replanned { feed, pace }) => {
+                    assert_eq!((feed, pace.interval.as_secs(), pace.stretched_from), (Feed::Deployments, 10, None));
+                }
+                Some(Polled::Seen { .. } | Polled::Held { .. }) | None => panic!("it did not plan anew"),
+            },
+            () = pollers.wait(Feed::Deployments, (past, now), (at, pace), &mut grants, nudged) => {
+                panic!("it did not say so")
+            }
+        }
+    }
 
     #[test]
     fn a_stretched_schedule_is_late_by_just_the_stretch() {
         let every = Schedule::parse("every 60s").unwrap();
         let t = Time::from_secs;
-        let next = |stretch| due(&every, &TimeZone::UTC, (t(60), t(60), t(61)), t(0), stretch);
+        let next = |stretch| due(&every, &TimeZone::UTC, past(60, 60, 61), t(0), stretch);
         assert_eq!(next(1.0), t(120));
         assert_eq!(next(1.5), t(150));
         assert_eq!(next(3.0), t(240));
@@ -276,13 +423,13 @@ mod tests {
     fn a_poll_that_took_longer_than_its_interval_skips_the_missed_ticks() {
         let every = Schedule::parse("every 10s").unwrap();
         let t = Time::from_secs;
-        assert_eq!(due(&every, &TimeZone::UTC, (t(10), t(10), t(47)), t(0), 1.0), t(50));
+        assert_eq!(due(&every, &TimeZone::UTC, past(10, 10, 47), t(0), 1.0), t(50));
     }
 
     #[test]
     fn a_question_asked_late_in_a_slow_poll_is_not_asked_again_within_ten_seconds() {
         let every = Schedule::parse("every 60s").unwrap();
         let t = Time::from_secs;
-        assert_eq!(due(&every, &TimeZone::UTC, (t(0), t(55), t(58)), t(0), 1.0), t(65));
+        assert_eq!(due(&every, &TimeZone::UTC, past(0, 55, 58), t(0), 1.0), t(65));
     }
 }

@@ -21,7 +21,7 @@ use super::{
     core::Core,
     observe::Plan,
     outbox::receipt,
-    poller::{Cadence, due},
+    poller::{Cadence, Pace, Past},
     round::{Done, Interrupted, Round, Turns},
 };
 use crate::{
@@ -101,6 +101,10 @@ pub struct Simulation {
     gaps: Vec<(Time, Time)>,
     due: BTreeMap<Feed, Time>,
     rounds: BTreeMap<Feed, UnderWay>,
+    /// When the last poll of each was.
+    past: BTreeMap<Feed, Past>,
+    /// What the API granted when last looked at.
+    grants: u32,
     turns: Turns,
     /// Each receiver, and when its next row is due.
     receivers: BTreeMap<Arc<str>, Option<Time>>,
@@ -150,6 +154,8 @@ impl Simulation {
             db: Db::in_memory()?,
             due: BTreeMap::new(),
             rounds: BTreeMap::new(),
+            past: BTreeMap::new(),
+            grants: 0,
             turns: Turns::default(),
             rng: fastrand::Rng::with_seed(seed),
             anchor: start,
@@ -244,11 +250,13 @@ impl Simulation {
     fn begin(&mut self, now: Time) {
         self.anchor = now;
         self.rounds.clear();
+        self.past.clear();
+        self.grants = *self.client.grants().borrow();
         self.turns = Turns::default();
         self.due = ORDER.map(|feed| (feed, now)).into();
         for feed in [Feed::Balance, Feed::Deployments] {
             if let Some(schedule) = self.cadence.of(feed) {
-                self.core.expect(feed, schedule.max_interval(), now);
+                self.core.expect(feed, Pace::of(schedule), now);
             }
         }
     }
@@ -309,10 +317,10 @@ impl Simulation {
 
     /// One poll; whether it took place.
     fn poll(&mut self, feed: Feed) -> Result<bool, SimulationError> {
-        let Some(schedule) = self.cadence.of(feed).cloned() else {
+        if self.cadence.of(feed).is_none() {
             self.due.remove(&feed);
             return Ok(false);
-        };
+        }
         let mut under_way = self.rounds.remove(&feed).unwrap_or_else(|| self.new_round(feed));
         let Done { observation, asked } = match ready(under_way.round.go(&self.client))? {
             Ok(done) => done,
@@ -329,17 +337,43 @@ impl Simulation {
             }
         };
         let UnderWay { from, scopes, .. } = under_way;
-        let stretch = self.cadence.stretch(&self.client, feed, self.core.snapshot());
-        let next = due(&schedule, &self.cadence.zone, (from, asked, self.now()), self.anchor, stretch);
-        self.due.insert(feed, next);
-        if observation.scopes.is_empty() {
+        let ended = self.now();
+        self.past.insert(feed, Past { started: from, asked, ended });
+        let heard = !observation.scopes.is_empty();
+        if heard {
+            self.turns.note(&observation);
+            self.core.absorb(&observation);
+        }
+        self.plan(feed, heard);
+        self.replan();
+        if !heard {
             return Ok(false);
         }
-        self.turns.note(&observation);
-        self.core.absorb(&observation);
-        self.core.expect(feed, next.since(asked), observation.at);
         self.asked.push(self.network.end_poll(feed, scopes, from));
         Ok(true)
+    }
+
+    /// When the feed is due, and at which pace, after its last poll.
+    fn plan(&mut self, feed: Feed, heard: bool) {
+        let Some(past) = self.past.get(&feed) else { return };
+        let next = self.cadence.next(&self.client, feed, self.core.snapshot(), *past, self.anchor);
+        let Some((at, pace)) = next else { return };
+        self.due.insert(feed, at);
+        if heard {
+            self.core.expect(feed, pace, self.now());
+        }
+    }
+
+    /// As live, who waits plans anew when the API grants another number of calls.
+    fn replan(&mut self) {
+        let grants = *self.client.grants().borrow();
+        if std::mem::replace(&mut self.grants, grants) == grants {
+            return;
+        }
+        let waiting = self.past.keys().filter(|feed| !self.rounds.contains_key(feed));
+        for feed in waiting.copied().collect::<Vec<_>>() {
+            self.plan(feed, self.core.snapshot().feeds.contains_key(&feed));
+        }
     }
 
     fn new_round(&mut self, feed: Feed) -> UnderWay {
@@ -417,3 +451,6 @@ fn ready<F: Future>(future: F) -> Result<F::Output, SimulationError> {
         Poll::Pending => Err(SimulationError::NotReady),
     }
 }
+
+#[cfg(test)]
+mod tests;

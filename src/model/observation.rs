@@ -2,7 +2,7 @@
 //!
 //! It must never let an error look like an empty list: a scope either holds what was read or says why not.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -23,6 +23,16 @@ pub enum Feed {
 impl Feed {
     pub const ALL: [Self; 6] =
         [Self::Balance, Self::Deployments, Self::Detail, Self::Inventory, Self::Volumes, Self::Offers];
+
+    /// Where calls are short, no feed's interval grows beyond this or its configured one, whichever is longer, while what is
+    /// granted can bear that.
+    pub fn slowest(self) -> Duration {
+        Duration::from_secs(match self {
+            Self::Balance => 60,
+            Self::Deployments | Self::Detail | Self::Volumes => 15 * 60,
+            Self::Inventory | Self::Offers => 2 * 3_600,
+        })
+    }
 
     pub fn as_str(self) -> &'static str {
         match self {

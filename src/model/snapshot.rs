@@ -65,6 +65,9 @@ pub struct Snapshot {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FeedHealth {
     pub interval: Duration,
+    /// The configured one, where too few calls are granted for it.
+    #[serde(default)]
+    pub stretched_from: Option<Duration>,
     /// When this process began to watch it: before it the feed cannot be late.
     pub watched_since: Time,
     pub last_attempt: Option<Time>,
@@ -85,6 +88,7 @@ impl FeedHealth {
     pub fn new(interval: Duration, now: Time) -> Self {
         Self {
             interval,
+            stretched_from: None,
             watched_since: now,
             last_attempt: None,
             last_outcome: None,

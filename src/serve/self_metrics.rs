@@ -146,6 +146,7 @@ impl SelfMetrics {
         .sample(&[], u8::from(view.config_reload_ok));
         page.gauge("spheron_watch_database_size_bytes", "Size of the database with its log, in bytes.")
             .sample(&[], view.database_bytes);
+        intervals(&mut page, view);
         outbox(&mut page, view, &declared.receivers);
         text.push_str(&page.into_text());
         Ok(text)
@@ -242,6 +243,16 @@ fn alerts(page: &mut Page, view: &View, rules: &BTreeSet<(Arc<str>, Severity)>) 
     let mut family = page.gauge("spheron_watch_alerts_firing", "Number of alerts that fire now.");
     for ((rule, severity), count) in counts {
         family.sample(&[("rule", rule), ("severity", severity.as_str())], count);
+    }
+}
+
+fn intervals(page: &mut Page, view: &View) {
+    let mut family = page.gauge(
+        "spheron_watch_feed_interval_seconds",
+        "Time between two polls in seconds, longer than configured where the API grants too few calls.",
+    );
+    for (feed, health) in &view.snapshot.feeds {
+        family.sample(&[("collector", feed.as_str())], health.interval.as_secs_f64());
     }
 }
 

@@ -12,6 +12,7 @@ mod wire;
 
 pub use allow::{Endpoint, Method, PathError};
 pub use client::Client;
+pub use governor::{Governor, Need, Stretches};
 pub use transport::{
     Request, Response, SendError, Transport,
     http::{BuildError, HttpOptions, HttpTransport},

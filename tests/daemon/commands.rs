@@ -43,6 +43,20 @@ fn check_config_prints_schedule_calls_receivers_rules_and_activity_sources() {
 }
 
 #[test]
+fn check_config_shows_the_effective_cadence_beside_the_configured_one_where_they_differ() {
+    let lab = Lab::quiet();
+    let often = "[collect]\nbalance = \"every 10s\"\ndeployments = \"every 10s\"\n";
+    lab.config(&[("hook", &Hook::new())], often);
+    let text = out(&lab.output(&["check-config"]));
+    for feed in ["balance", "deployments"] {
+        let named = |line: &&str| line.contains(feed) && line.contains("every 10s");
+        let line = text.lines().find(named).unwrap_or_else(|| panic!("{feed}: {text}"));
+        assert_eq!(line.matches("every ").count(), 2, "{text}");
+    }
+    assert!(text.contains("the schedule is stretched"), "{text}");
+}
+
+#[test]
 fn check_config_says_every_error_at_once_and_exits_1() {
     let lab = Lab::quiet();
     let path = lab.file(

@@ -25,6 +25,7 @@ fn document(teams: Vec<Value>, deployments: Vec<Value>) -> Document {
     let status = json!({
         "schema": 1, "at": "2026-09-21T14:13:20Z", "source": "daemon", "version": "0.1.0",
         "data_at": "2026-09-21T14:13:08Z", "fresh": false, "late": ["volumes: no complete answer\u{1b}[2J yet"],
+        "stretched": ["deployments every 1m 26s instead of 10s: too few calls"],
         "balance": "8.2", "burn_per_hour": "1.5148", "runs_out_at": "2026-09-22T01:02:56Z",
         "runs_out_team": {"id": "t1", "name": "research"},
         "counts": {"teams": teams.len(), "deployments": 3, "deployments_live": 2, "volumes": 2},

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{At, Look, Money, Named, Source, teams, values::SCHEMA};
 use crate::{
-    model::{FailureKind, Feed, Outcome, Severity, Time, Usd},
+    model::{FailureKind, Feed, FeedHealth, Outcome, Severity, Time, Usd, humanize},
     serve::{health, text::visible},
 };
 
@@ -25,6 +25,9 @@ pub struct Status {
     pub fresh: bool,
     /// What is late, since when, and why.
     pub late: Vec<String>,
+    /// Which feeds are polled less often than configured, and why.
+    #[serde(default)]
+    pub stretched: Vec<String>,
     /// Of all teams whose balance is known.
     pub balance: Option<Money>,
     /// `null` before anybody has read what runs.
@@ -53,6 +56,9 @@ pub struct FeedStatus {
     pub feed: Feed,
     /// The effective one, stretched where calls are scarce.
     pub interval_secs: u64,
+    /// The configured one, where the effective one is longer.
+    #[serde(default)]
+    pub stretched_from_secs: Option<u64>,
     pub last_attempt: Option<At>,
     pub last_complete: Option<At>,
     pub outcome: Option<Outcome>,
@@ -83,6 +89,7 @@ pub fn status(look: Look<'_>) -> Status {
         data_at: data_at(look).map(At),
         fresh: late.is_empty(),
         late: late.lines().map(str::to_owned).collect(),
+        stretched: snapshot.feeds.iter().filter_map(|(feed, health)| stretched(*feed, health)).collect(),
         balance: (!known.is_empty()).then(|| Money(known.iter().copied().sum())),
         burn_per_hour: snapshot
             .fleet_known()
@@ -101,12 +108,29 @@ pub fn status(look: Look<'_>) -> Status {
     }
 }
 
+fn stretched(feed: Feed, health: &FeedHealth) -> Option<String> {
+    let from = health.stretched_from?;
+    let slowest = feed.slowest().max(from);
+    // A poll takes a moment of its own.
+    let beyond = if health.interval > slowest + slowest / 10 {
+        format!(", too few even for every {}", humanize(slowest))
+    } else {
+        String::new()
+    };
+    Some(format!(
+        "{feed} every {} instead of {}: the API or collect.calls_per_15m grants too few calls{beyond}",
+        humanize(health.interval),
+        humanize(from)
+    ))
+}
+
 fn feeds(look: Look<'_>) -> Vec<FeedStatus> {
     let feeds = look.view.snapshot.feeds.iter();
     feeds
         .map(|(feed, health)| FeedStatus {
             feed: *feed,
             interval_secs: health.interval.as_secs(),
+            stretched_from_secs: health.stretched_from.map(|from| from.as_secs()),
             last_attempt: health.last_attempt.map(At),
             last_complete: health.last_complete.map(At),
             outcome: health.last_outcome,
@@ -125,4 +149,27 @@ fn data_at(look: Look<'_>) -> Option<Time> {
     }
     let last = |feed| snapshot.feeds.get(&feed)?.last_complete;
     last(Feed::Balance).zip(last(Feed::Deployments)).map(|(balance, deployments)| balance.min(deployments))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_feed_that_is_polled_less_often_than_configured_is_named_with_both_intervals() {
+        let mut health = FeedHealth::new(Duration::from_secs(2_400), Time::EPOCH);
+        assert_eq!(stretched(Feed::Deployments, &health), None, "as configured, however long");
+        health.stretched_from = Some(Duration::from_secs(10));
+        let grants = "the API or collect.calls_per_15m grants too few calls";
+        assert_eq!(
+            stretched(Feed::Deployments, &health).unwrap(),
+            format!("deployments every 40m instead of 10s: {grants}, too few even for every 15m")
+        );
+        assert_eq!(
+            stretched(Feed::Inventory, &health).unwrap(),
+            format!("inventory every 40m instead of 10s: {grants}")
+        );
+    }
 }

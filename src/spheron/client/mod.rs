@@ -10,10 +10,11 @@ use std::{
 };
 
 use bytes::Bytes;
+use tokio::sync::watch;
 
 use super::{
     Endpoint, Method, Request, Response, SendError, Transport,
-    governor::{Governor, Priority},
+    governor::{Governor, Need, Priority, Stretches},
     headers,
     wire::{self, ErrorBody, OfferGroup, Page, RECORDS_MAX, Record, Records},
 };
@@ -33,6 +34,7 @@ pub struct Client<T> {
     transport: T,
     meter: Arc<dyn Meter>,
     state: Mutex<State>,
+    grants: watch::Sender<u32>,
 }
 
 struct State {
@@ -94,7 +96,8 @@ impl<T: Transport> Client<T> {
             jitter: fastrand::Rng::with_seed(seed),
             skew_ms: None,
         };
-        Self { transport, meter, state: Mutex::new(state) }
+        let grants = watch::Sender::new(state.governor.limit());
+        Self { transport, meter, state: Mutex::new(state), grants }
     }
 
     /// Every team's balance.
@@ -189,11 +192,15 @@ impl<T: Transport> Client<T> {
         self.state().skew_ms
     }
 
-    /// 1 or more: by how much to lengthen the schedule of the planned calls, so that they fit beside those that are not
-    /// stretched (the balance: FAULTS 13).
-    pub fn stretch(&self, planned_calls_per_15m: f64, unstretched_calls_per_15m: f64) -> f64 {
+    /// By how much to lengthen each schedule, so that all of them fit.
+    pub fn stretch(&self, needs: &[Need]) -> Stretches {
         let now = self.transport.now();
-        self.state().governor.stretch(planned_calls_per_15m, unstretched_calls_per_15m, now)
+        self.state().governor.stretch(needs, now)
+    }
+
+    /// How many calls the API grants per window; it changes when the API says another number.
+    pub fn grants(&self) -> watch::Receiver<u32> {
+        self.grants.subscribe()
     }
 
     /// Since a 401, until the key is accepted again.
@@ -295,6 +302,8 @@ impl<T: Transport> Client<T> {
         {
             let mut state = self.state();
             state.governor.learn(&rate, now);
+            let limit = state.governor.limit();
+            self.grants.send_if_modified(|known| std::mem::replace(known, limit) != limit);
             if let Some(date) = headers::date(&headers) {
                 state.skew_ms = Some(date.millis().saturating_sub(now.millis()));
             }

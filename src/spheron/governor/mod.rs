@@ -3,12 +3,16 @@
 //! It must never let the watch on the balance starve, nor exceed what the API or the user grants.
 
 mod circuit;
+mod stretch;
 
 use std::{collections::VecDeque, fmt, time::Duration};
 
 use self::circuit::Circuit;
 use super::headers::{Rate, WINDOW};
 use crate::model::Time;
+
+use self::stretch::Stretch;
+pub use self::stretch::{Need, Stretches};
 
 /// Until the API has said otherwise; its own pages disagree on 100 and 250 (`facts.md` §3).
 const ASSUMED_LIMIT: u32 = 100;
@@ -126,6 +130,12 @@ impl Governor {
         }
     }
 
+    /// As it will be for an account of which nothing is known but what is configured.
+    pub fn assumed(configured: Option<u32>) -> Self {
+        let limit = configured.unwrap_or(0).clamp(ASSUMED_LIMIT, LIMIT_MAX);
+        Self { limit, ..Self::new(configured) }
+    }
+
     /// Takes one call out of the budget, or says until when and why not.
     pub fn admit(&mut self, priority: Priority, now: Time) -> Result<(), Hold> {
         self.follow(now);
@@ -208,21 +218,20 @@ impl Governor {
         self.key_probe_at.is_some()
     }
 
-    /// By how much a schedule of so many calls must be lengthened to fit beside others that are not; 1 if it fits.
-    pub fn stretch(&self, planned_calls_per_15m: f64, unstretched_calls_per_15m: f64, now: Time) -> f64 {
-        if !planned_calls_per_15m.is_finite() || planned_calls_per_15m <= 0.0 {
-            return 1.0;
-        }
+    /// By how much each schedule must be lengthened, so that all of them fit into what is ours and what the API has left.
+    pub fn stretch(&self, needs: &[Need], now: Time) -> Stretches {
         let usable = self.allowance().saturating_sub(self.leaves_of_own(Priority::Offers)).max(1);
-        let beside =
-            |usable: u32, windows: f64| (f64::from(usable) - unstretched_calls_per_15m * windows).max(1.0);
-        let own = planned_calls_per_15m / beside(usable, 1.0);
-        let drained = self.granted.filter(|granted| now < granted.reset).map_or(1.0, |granted| {
+        let drained = self.granted.filter(|granted| now < granted.reset).map(|granted| {
             let usable = granted.remaining.saturating_sub(self.leaves_to_api(Priority::Offers)).max(1);
             let windows_left = granted.reset.since(now).as_secs_f64() / WINDOW.as_secs_f64();
-            (planned_calls_per_15m * windows_left / beside(usable, windows_left)).min(DRAIN_STRETCH_MAX)
+            Stretch::fitting(needs, f64::from(usable) / windows_left).at_most(DRAIN_STRETCH_MAX)
         });
-        own.max(drained).max(1.0)
+        Stretches { own: Stretch::fitting(needs, f64::from(usable)), drained }
+    }
+
+    /// What the API grants, as far as it has said.
+    pub fn limit(&self) -> u32 {
+        self.limit
     }
 
     fn allowance(&self) -> u32 {

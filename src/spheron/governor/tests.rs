@@ -1,4 +1,5 @@
 use super::*;
+use crate::model::Feed;
 
 const START: Time = Time::from_secs(1_767_016_800);
 
@@ -20,6 +21,12 @@ fn with_250() -> Governor {
 /// How many calls of one priority go through at one instant.
 fn drain(governor: &mut Governor, priority: Priority, now: Time) -> u32 {
     (0..1_000).take_while(|_| governor.admit(priority, now).is_ok()).count().try_into().unwrap()
+}
+
+/// A feed that may be lengthened for as long as anybody asks here.
+fn stretch(governor: &Governor, calls_per_15m: f64, now: Time) -> f64 {
+    let need = Need::new(Feed::Deployments, Duration::from_secs(1), calls_per_15m);
+    governor.stretch(&[need], now).of(&need)
 }
 
 #[test]
@@ -97,26 +104,26 @@ fn fault_12_after_a_429_nothing_is_sent_until_the_wait_is_over() {
 #[test]
 fn fault_13_when_another_client_drains_the_budget_the_schedule_stretches_and_the_balance_goes_on() {
     let mut governor = with_250();
-    assert!((governor.stretch(36.0, 0.0, START) - 1.0).abs() < 1e-9);
+    assert!((stretch(&governor, 36.0, START) - 1.0).abs() < 1e-9);
     governor.learn(&rate(250, 60, 900), START);
     assert!(
-        (governor.stretch(36.0, 0.0, START) - 36.0 / 15.0).abs() < 1e-9,
+        (stretch(&governor, 36.0, START) - 36.0 / 15.0).abs() < 1e-9,
         "60 of 250 are left, 45 of them kept"
     );
     governor.learn(&rate(250, 20, 900), START);
-    assert!((governor.stretch(36.0, 0.0, START) - 15.0).abs() < 1e-9, "no longer than one window");
+    assert!((stretch(&governor, 36.0, START) - 15.0).abs() < 1e-9, "no longer than one window");
     assert!(governor.admit(Priority::Deployments, START).is_err());
     assert!(governor.admit(Priority::Balance, START).is_ok());
-    assert!((governor.stretch(36.0, 0.0, at(900)) - 1.0).abs() < 1e-9, "the next window is whole again");
+    assert!((stretch(&governor, 36.0, at(900)) - 1.0).abs() < 1e-9, "the next window is whole again");
 }
 
 #[test]
 fn a_schedule_that_does_not_fit_is_stretched_to_fit() {
     let governor = Governor::new(None);
-    assert!((governor.stretch(36.0, 0.0, START) - 1.0).abs() < 1e-9, "one team on defaults fits into 50");
-    assert!((governor.stretch(72.0, 0.0, START) - 2.0).abs() < 1e-9);
+    assert!((stretch(&governor, 36.0, START) - 1.0).abs() < 1e-9, "one team on defaults fits into 50");
+    assert!((stretch(&governor, 72.0, START) - 2.0).abs() < 1e-9);
     for nonsense in [f64::NAN, f64::INFINITY, -1.0, 0.0] {
-        assert!((governor.stretch(nonsense, 0.0, START) - 1.0).abs() < 1e-9);
+        assert!((stretch(&governor, nonsense, START) - 1.0).abs() < 1e-9);
     }
 }
 
@@ -130,7 +137,7 @@ fn our_own_calls_alone_do_not_stretch_a_schedule_that_fits() {
         }
         let used = u32::try_from(governor.own.len()).unwrap();
         governor.learn(&rate(250, 250 - used, 900 - second), at(second));
-        assert!((governor.stretch(92.0, 0.0, at(second)) - 1.0).abs() < 1e-9, "{second}");
+        assert!((stretch(&governor, 92.0, at(second)) - 1.0).abs() < 1e-9, "{second}");
     }
 }
 
@@ -238,4 +245,46 @@ fn hostile_limits_neither_blind_us_nor_grow_memory() {
     governor.learn(&rate(u32::MAX, u32::MAX, 900), START);
     assert_eq!(drain(&mut governor, Priority::Balance, START), 1_000, "more than anyone needs");
     assert!(governor.allowance() <= LIMIT_MAX);
+}
+
+#[test]
+fn fault_13_too_small_a_grant_is_shared_and_no_feed_goes_beyond_its_bound() {
+    let mut governor = Governor::new(None);
+    governor.learn(&Rate { limit: Some(100), ..Default::default() }, START);
+    let ten_secs = Duration::from_secs(10);
+    let [balance, deployments, volumes, inventory] =
+        [(Feed::Balance, 90.0), (Feed::Deployments, 90.0), (Feed::Volumes, 90.0), (Feed::Inventory, 180.0)]
+            .map(|(feed, calls)| (Need::new(feed, ten_secs, calls), calls));
+    let hourly = (Need::new(Feed::Offers, Duration::from_secs(7_200), 0.25), 0.25);
+    let all = [balance, deployments, volumes, inventory, hourly];
+    let stretches = governor.stretch(&all.map(|(need, _)| need), START);
+    let every = |(need, _): (Need, f64)| 10.0 * stretches.of(&need);
+    assert!((every(balance) - 60.0).abs() < 1e-9, "the balance gives way to a minute and no further");
+    assert!((60.0..300.0).contains(&every(deployments)), "{}", every(deployments));
+    assert!((every(deployments) - every(inventory)).abs() < 1e-9, "all by the same factor");
+    assert!((stretches.of(&hourly.0) - 1.0).abs() < 1e-9, "it is at its bound already");
+    let total: f64 = all.iter().map(|(need, calls)| calls / stretches.of(need)).sum();
+    assert!((total - 36.0).abs() < 1e-6, "all of the grant and no more: {total}");
+}
+
+#[test]
+fn fault_13_only_where_the_bounds_themselves_are_too_dear_is_anybody_beyond_them_and_the_balance_last() {
+    let governor = Governor::new(None);
+    let secs = Duration::from_secs;
+    let balance = Need::new(Feed::Balance, secs(60), 15.0);
+    let fits = Need::new(Feed::Deployments, secs(60), 20.0 * 15.0);
+    let stretches = governor.stretch(&[balance, fits], START);
+    assert!((stretches.of(&fits) - 300.0 / 21.0).abs() < 1e-9, "twenty teams within 15 minutes");
+    let too_many = Need::new(Feed::Deployments, secs(60), 100.0 * 15.0);
+    let stretches = governor.stretch(&[balance, too_many], START);
+    assert!((stretches.of(&balance) - 1.0).abs() < 1e-9);
+    assert!((stretches.of(&too_many) - 1_500.0 / 21.0).abs() < 1e-9, "a hundred do not fit into that");
+    let mut tiny = Governor::new(None);
+    tiny.learn(&Rate { limit: Some(1), ..Default::default() }, START);
+    let stretches = tiny.stretch(&[balance, fits], START);
+    assert!(
+        (stretches.of(&balance) - 30.0).abs() < 1e-9,
+        "half of one call, and the rest has the other half"
+    );
+    assert!((stretches.of(&fits) - 600.0).abs() < 1e-6);
 }
