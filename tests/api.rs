@@ -26,9 +26,9 @@ use serde_json::{Value, json};
 use spheron_watch::{
     clock::Clock,
     model::{
-        AlertKey, AlertState, Answer, Cost, CostBy, DeliveriesAsk, Dispatch, Feed, FeedHealth, Held,
-        HeldReason, Matcher, Presence, Reasons, Rule, RuleKind, Severity, Silence, Snapshot, Status, Subject,
-        Time, Tracked, Usd, View,
+        AlertKey, AlertState, Answer, Cost, CostBy, DeliveriesAsk, DeploymentId, Dispatch, Feed, FeedHealth,
+        Held, HeldReason, Matcher, Presence, Reasons, Rule, RuleKind, Severity, Silence, Snapshot, Status,
+        Subject, Time, Tracked, Unknown, Usd, View,
     },
     serve::{
         SelfMetrics, ServeOptions, Socket, SocketError,
@@ -300,6 +300,22 @@ fn before_what_runs_was_ever_read_no_burn_and_no_end_is_claimed() {
         why.status == 503 && why.detail.contains("not read yet"),
         "not a claim that it does not exist: {why}"
     );
+}
+
+#[test]
+fn fault_03_a_deployment_that_cannot_be_read_is_shown_as_unknown_and_not_denied() {
+    let mut view = view();
+    let mut snapshot = Snapshot::clone(&view.snapshot);
+    let unknown = Unknown { why: "totalCost: null".into(), since: START, feed: Feed::Deployments };
+    snapshot.unknown.insert(DeploymentId::new("68ff"), unknown);
+    view.snapshot = Arc::new(snapshot);
+    let status = get(&view, "/status", "").unwrap();
+    assert_eq!(
+        status["unknown"],
+        json!([{"id": "68ff", "why": "totalCost: null", "since": START.to_string()}])
+    );
+    let why = get(&view, "/why/68ff", "").unwrap_err();
+    assert!(why.status == 503 && why.detail.contains("totalCost: null"), "{why}");
 }
 
 #[test]

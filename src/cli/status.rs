@@ -169,6 +169,19 @@ fn head(status: &Status, width: Option<u16>, colors: Colors) -> String {
     }
     lines.extend(status.late.iter().map(|late| colors.warn(&output::clean(late))));
     lines.extend(status.stretched.iter().map(|line| colors.warn(&output::clean(line))));
+    if let Some(unknown) = status.unknown.first() {
+        lines.push(colors.warn(&format!(
+            "{} listed and not readable, its cost is in no figure: {} ({}), for {}",
+            if status.unknown.len() == 1 {
+                "1 deployment is".to_owned()
+            } else {
+                format!("{} deployments are", status.unknown.len())
+            },
+            output::clean(&unknown.id),
+            output::clean(&unknown.why),
+            until(unknown.since, status.at)
+        )));
+    }
     if !status.config_reload_ok {
         lines.push(colors.warn("the configuration could not be reloaded: spheron-watch check-config"));
     }

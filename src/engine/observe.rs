@@ -14,7 +14,7 @@ use std::{
 use crate::model::{
     Access, Balance, Change, Deployment, DeploymentId, Facts, Failure, FailureKind, Feed, Glob, Listing,
     Observation, Outcome, Presence, Scope, Shrunk, Snapshot, Status, TeamId, Time, Tracked, TrackedTeam,
-    TrackedVolume, Volume, snapshot::push_balance,
+    TrackedVolume, Unknown, Volume, snapshot::push_balance,
 };
 
 /// 404 on two polls: gone, and not by a status of its own.
@@ -227,11 +227,18 @@ fn fold_lists(snapshot: &mut Snapshot, observation: &Observation, watched: &[Glo
     let running_before = running_by_team(snapshot);
     let mut seen: BTreeSet<DeploymentId> = BTreeSet::new();
     let (mut covered, mut doubtful): (Vec<&Scope>, Vec<&Scope>) = (Vec::new(), Vec::new());
+    let (mut unreadable, mut whole_poll) = (BTreeMap::new(), true);
     for (scope, result) in &observation.scopes {
         if observation.feed == Feed::Deployments {
             enter_denial(snapshot, scope, result);
         }
-        let Ok(Facts::Deployments(list)) = result else { continue };
+        let Ok(Facts::Deployments(list)) = result else {
+            whole_poll = false;
+            continue;
+        };
+        unreadable.extend(
+            list.unreadable.iter().filter_map(|bad| Some((DeploymentId::new(bad.id.clone()?), &bad.why))),
+        );
         for deployment in &list.items {
             enter_deployment(snapshot, deployment, at, watched);
         }
@@ -240,6 +247,7 @@ fn fold_lists(snapshot: &mut Snapshot, observation: &Observation, watched: &[Glo
         let whole = list.suspect.is_none() && list.unreadable.iter().all(|bad| bad.id.is_some());
         if whole { &mut covered } else { &mut doubtful }.push(scope);
     }
+    enter_unknown(snapshot, &unreadable, whole_poll, (observation.feed, at));
     let spans_all = snapshot.unscoped_covers;
     let hold = |scopes: &[&Scope], team: &TeamId| {
         scopes.iter().any(|scope| match scope {
@@ -295,6 +303,24 @@ fn enter_denial(snapshot: &mut Snapshot, scope: &Scope, result: &Result<Facts, F
         if (failure.is_none() || forbidden.is_some()) && team.denied != forbidden {
             Arc::make_mut(team).denied.clone_from(&forbidden);
         }
+    }
+}
+
+/// Keeps what is listed and was never read; what a whole poll of its feed lists no more, or what could be read, goes.
+fn enter_unknown(
+    snapshot: &mut Snapshot,
+    unreadable: &BTreeMap<DeploymentId, &Arc<str>>,
+    whole_poll: bool,
+    (feed, at): (Feed, Time),
+) {
+    let deployments = &snapshot.deployments;
+    snapshot.unknown.retain(|id, unknown| {
+        let over = whole_poll && unknown.feed == feed && !unreadable.contains_key(id);
+        !over && !deployments.contains_key(id)
+    });
+    for (id, why) in unreadable.iter().filter(|(id, _)| !deployments.contains_key(*id)) {
+        let new = || Unknown { why: Arc::clone(why), since: at, feed };
+        snapshot.unknown.entry(id.clone()).or_insert_with(new);
     }
 }
 

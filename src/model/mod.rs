@@ -53,7 +53,7 @@ pub use resource::{
 pub use rule::{Glob, MatchKey, Matcher, Period, Route, Rule, RuleKind};
 pub use silence::{Silence, SilenceError};
 pub use snapshot::{
-    Account, Change, FeedHealth, Presence, Shrunk, Snapshot, Tracked, TrackedTeam, TrackedVolume,
+    Account, Change, FeedHealth, Presence, Shrunk, Snapshot, Tracked, TrackedTeam, TrackedVolume, Unknown,
 };
 pub use time::{Time, humanize};
 pub use view::{BudgetView, OutboxDepth, Trouble, View};

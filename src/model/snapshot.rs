@@ -57,8 +57,18 @@ pub struct Snapshot {
     pub confirmed: BTreeMap<Arc<str>, Time>,
     /// What came of the last act of each open action.
     pub receipts: BTreeMap<ActionId, Arc<ActReceipt>>,
+    /// Deployments that lists show and that could not be read once: what they are and cost is unknown. Not persisted.
+    pub unknown: BTreeMap<DeploymentId, Unknown>,
     /// Actions that a person wants stopped.
     pub cancels: BTreeMap<ActionId, Cancel>,
+}
+
+/// Why a deployment that is listed is not known, since when, and which feed lists it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unknown {
+    pub why: Arc<str>,
+    pub since: Time,
+    pub feed: Feed,
 }
 
 /// How a feed is doing. `interval` is the effective one, as the governor stretches it.

@@ -29,7 +29,7 @@ fn document(teams: Vec<Value>, deployments: Vec<Value>) -> Document {
         "balance": "8.2", "burn_per_hour": "1.5148", "runs_out_at": "2026-09-22T01:02:56Z",
         "runs_out_team": {"id": "t1", "name": "research"},
         "counts": {"teams": teams.len(), "deployments": 3, "deployments_live": 2, "volumes": 2},
-        "alerts": {"info": 0, "warning": 2, "critical": 1}, "config_reload_ok": true,
+        "alerts": {"info": 0, "warning": 2, "critical": 1}, "unknown": [], "config_reload_ok": true,
         "feeds": [{"feed": "balance", "interval_secs": 60, "last_attempt": null, "last_complete": null, "outcome": "partial",
             "failure": "rate_limited", "failures_in_row": 1, "trouble": null}],
         "teams": teams, "deployments": deployments,

@@ -154,6 +154,30 @@ fn fault_03_a_rate_that_cannot_be_read_is_no_change() {
 }
 
 #[test]
+fn fault_03_what_was_never_read_is_known_to_be_there_until_it_is_read_or_a_whole_list_lacks_it() {
+    let mut rig = Rig::new(Vec::new());
+    let bad = || Unreadable { id: Some("a".into()), why: "totalCost: null".into() };
+    let list = |unreadable| Listing { items: Vec::new(), unreadable, suspect: None };
+    let poll = |feed, minute, result| seen(feed, after(minute), Scope::Unscoped, result);
+    let facts = |unreadable| Ok(Facts::Deployments(list(unreadable)));
+    rig.fold(&poll(Feed::Deployments, 1, facts(vec![bad()])));
+    rig.fold(&poll(Feed::Deployments, 2, facts(vec![bad()])));
+    let known = |rig: &Rig| {
+        rig.snapshot.unknown.values().map(|u| (u.since, &*u.why == "totalCost: null")).collect::<Vec<_>>()
+    };
+    assert_eq!(known(&rig), [(after(1), true)], "since it was first seen");
+    rig.fold(&poll(Feed::Inventory, 3, facts(Vec::new())));
+    let failed = Failure::new(FailureKind::Server, "500");
+    rig.fold(&poll(Feed::Deployments, 4, Err(failed)));
+    assert_eq!(known(&rig).len(), 1, "another list and an error say nothing of it");
+    rig.fold(&poll(Feed::Deployments, 5, facts(Vec::new())));
+    assert_eq!(known(&rig), []);
+    rig.fold(&poll(Feed::Deployments, 6, facts(vec![bad()])));
+    rig.list(after(7), vec![deployment("a", "running")]);
+    assert_eq!(known(&rig), [], "now it is read");
+}
+
+#[test]
 fn fault_20_an_id_that_comes_back_has_no_rate_of_before_and_lends_no_words() {
     let mut rig = Rig::new(vec![
         rule("rate-changed", RuleKind::RateChanged),

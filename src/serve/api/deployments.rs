@@ -137,7 +137,13 @@ pub fn find<'a>(view: &'a View, text: &str) -> Result<&'a Tracked, Problem> {
             503,
             "what runs is not read yet; see `spheron-watch status` for why, and ask again",
         )),
-        ([], _) => Err(Problem::new(404, "no deployment has this id or name, or one that begins so")),
+        ([], _) => match view.snapshot.unknown.get(&DeploymentId::new(text)) {
+            Some(unknown) => Err(Problem::new(
+                503,
+                format!("it is listed and cannot be read ({}): what it is and costs is unknown", unknown.why),
+            )),
+            None => Err(Problem::new(404, "no deployment has this id or name, or one that begins so")),
+        },
         ([one], _) | (_, [one]) => Ok(one),
         _ => Err(ambiguous(&found)),
     }

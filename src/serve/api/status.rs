@@ -13,6 +13,7 @@ use crate::{
 };
 
 const TROUBLE_CHARS_MAX: usize = 300;
+const UNKNOWN_MAX: usize = 100;
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
@@ -36,6 +37,8 @@ pub struct Status {
     pub runs_out_at: Option<At>,
     pub runs_out_team: Option<Named>,
     pub counts: Counts,
+    /// Deployments that are listed and cannot be read: what they are and cost is in no figure here.
+    pub unknown: Vec<UnknownDeployment>,
     /// How many alerts fire.
     pub alerts: BTreeMap<Severity, usize>,
     pub config_reload_ok: bool,
@@ -65,6 +68,23 @@ pub struct FeedStatus {
     pub failure: Option<FailureKind>,
     pub failures_in_row: u32,
     pub trouble: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnknownDeployment {
+    pub id: String,
+    pub why: String,
+    pub since: At,
+}
+
+fn unknown(look: Look<'_>) -> Vec<UnknownDeployment> {
+    let all = look.view.snapshot.unknown.iter().take(UNKNOWN_MAX);
+    all.map(|(id, unknown)| UnknownDeployment {
+        id: id.to_string(),
+        why: visible(&unknown.why, TROUBLE_CHARS_MAX).into_owned(),
+        since: At(unknown.since),
+    })
+    .collect()
 }
 
 pub fn status(look: Look<'_>) -> Status {
@@ -102,6 +122,7 @@ pub fn status(look: Look<'_>) -> Status {
             deployments_live: snapshot.deployments.values().filter(|tracked| tracked.is_live()).count(),
             volumes: snapshot.volumes.values().filter(|volume| volume.gone_at.is_none()).count(),
         },
+        unknown: unknown(look),
         alerts,
         config_reload_ok: view.config_reload_ok,
         feeds: feeds(look),
