@@ -813,6 +813,7 @@ proptest! {
             groups: model.groups.clone(),
             polls: model.polls.clone(),
             books: Books::default(),
+            actions: Vec::new(),
         };
         prop_assert_eq!(present, expected);
         for at in -1..31 {

@@ -12,6 +12,7 @@ use crate::{
     model::{
         ActivitySample, ActivitySource, Facts, Failure, Feed, FeedHealth, Forecast, Glob, Grouping, Held,
         Observation, PollRow, Rule, Silence, SilenceError, Snapshot, StepRecord, Time, Trouble, View, Wake,
+        wishes,
     },
 };
 
@@ -172,6 +173,7 @@ impl Core {
         self.snapshot.silences.retain(|_, silence| now < silence.ends.plus(SILENCE_KEPT));
         let decisions = self.engine.step(&self.snapshot, now);
         let changes = engine::changes(&self.recorded, &self.snapshot);
+        let wishes = wishes(&self.recorded, &self.snapshot);
         self.recorded = Arc::new(self.snapshot.clone());
         self.wake = decisions.wake;
         StepRecord {
@@ -184,6 +186,9 @@ impl Core {
             lines: decisions.lines,
             charges: decisions.charges,
             purses: decisions.purses,
+            actions: decisions.actions,
+            shifts: decisions.shifts,
+            wishes,
         }
     }
 

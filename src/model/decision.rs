@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::{
     Act, Action, ActionId, AlertKey, AlertState, Change, Charge, FailureKind, Feed, Group, GroupKey, Hold,
-    Line, Notice, Outcome, Purse, Shift, StageName, Subject, Target, TeamId, Time,
+    Line, Notice, Outcome, Purse, Shift, StageName, Subject, Target, TeamId, Time, Wish,
 };
 
 #[must_use = "decisions that are not committed are lost alerts"]
@@ -99,6 +99,9 @@ pub struct StepRecord {
     pub lines: Vec<(Subject, Option<Line>)>,
     pub charges: Vec<Charge>,
     pub purses: Vec<(TeamId, Purse)>,
+    pub actions: Vec<Action>,
+    pub shifts: Vec<Shift>,
+    pub wishes: Vec<Wish>,
 }
 
 impl StepRecord {
@@ -115,6 +118,9 @@ impl StepRecord {
             && self.lines.is_empty()
             && self.charges.is_empty()
             && self.purses.is_empty()
+            && self.actions.is_empty()
+            && self.shifts.is_empty()
+            && self.wishes.is_empty()
     }
 }
 

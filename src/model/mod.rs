@@ -25,6 +25,7 @@ pub mod silence;
 pub mod snapshot;
 pub mod time;
 pub mod view;
+pub mod wish;
 
 pub use action::{
     Act, ActReceipt, Action, ActionId, Came, Cancel, Check, Deed, DeleteAnswer, FinalRead, Proof, Shift,
@@ -41,7 +42,7 @@ pub use ledger::{Books, Charge, ChargeKind, Cost, CostBy, Line, Purse};
 pub use meter::{Meter, NoMeter};
 pub use money::Usd;
 pub use observation::{Facts, Failure, FailureKind, Feed, Listing, Observation, Outcome, Scope, Unreadable};
-pub use outbox::{DeliveriesAsk, Delivery, Dispatch, OutboxRow, Progress, Receipt, Told};
+pub use outbox::{DeliveriesAsk, Delivery, Dispatch, Heard, OutboxRow, Progress, Receipt, Told};
 pub use policy::{ArmError, Arming, Candidate, Condition, Keep, Policies, Policy, Preview, Safety};
 pub use push::{Labels, Push};
 pub use query::{Placeholder, Query};
@@ -57,3 +58,4 @@ pub use snapshot::{
 };
 pub use time::{Time, humanize};
 pub use view::{BudgetView, OutboxDepth, Trouble, View};
+pub use wish::{Wish, wishes};

@@ -2,7 +2,7 @@
 //!
 //! It must never hold a receiver's address or secret: rows carry its name.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -47,6 +47,15 @@ pub enum Receipt {
     Delivered { detail: String },
     Retry { why: String, next: Time },
     Dead { why: String },
+}
+
+/// What the receivers took, as policies need to know it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Heard {
+    /// Who took the announcement of which open action, and when; the log too.
+    pub told: BTreeMap<EventId, BTreeMap<Arc<str>, Time>>,
+    /// When each receiver last took anything.
+    pub confirmed: BTreeMap<Arc<str>, Time>,
 }
 
 /// Where a notice for one receiver stands.

@@ -7,14 +7,14 @@ use std::{cell::OnceCell, collections::BTreeMap, fs, path::Path, path::PathBuf, 
 use rusqlite::{Connection, TransactionBehavior, params};
 
 use super::{
-    OpenError, Options, StoreError, costs,
+    Intent, OpenError, Options, StoreError, actions, costs,
     lock::{Lock, beside},
     open, outbox, raw,
     recall::{self, AsOf},
     series::Known,
 };
 use crate::model::{
-    AlertKey, AlertState, Books, Cost, CostBy, Feed, Group, GroupKey, Notice, OutboxDepth, OutboxRow,
+    Action, AlertKey, AlertState, Books, Cost, CostBy, Feed, Group, GroupKey, Heard, Notice, OutboxDepth, OutboxRow,
     Receipt, Snapshot, StepRecord, Time,
 };
 
@@ -29,6 +29,8 @@ pub struct Recovered {
     pub groups: BTreeMap<GroupKey, Group>,
     /// The last poll of each vital feed that was not a failed one.
     pub polls: BTreeMap<Feed, Time>,
+    /// Every open action, and those that were over last.
+    pub actions: Vec<Action>,
 }
 
 #[derive(Debug)]
@@ -90,6 +92,7 @@ impl Db {
                 write_group(conn, key, group.as_ref())?;
             }
             costs::write(conn, record)?;
+            actions::write(conn, &record.actions, &record.shifts, &record.wishes)?;
             record.notices.iter().try_for_each(|notice| outbox::enqueue(conn, notice, record.at))
         })?;
         self.known = Some(known);
@@ -112,6 +115,16 @@ impl Db {
     /// As [`super::Reader::costs`] does beside it.
     pub fn costs(&self, since: Time, until: Time, by: CostBy) -> Result<Vec<Cost>, StoreError> {
         self.read(|conn| costs::sums(conn, since, until, by))
+    }
+
+    /// Commits an intent, if all that it asks for still holds; `Err` within says what does not.
+    pub fn commit_intent(&mut self, intent: &Intent, now: Time) -> Result<Result<(), Arc<str>>, StoreError> {
+        self.write(|conn| actions::commit_intent(conn, intent, now))
+    }
+
+    /// Who took the announcements of the open actions, and which receivers ever took anything.
+    pub fn heard(&self) -> Result<Heard, StoreError> {
+        self.read(actions::heard)
     }
 
     /// Takes the receiver's next row; `None` when nothing is due. Whoever claims must settle.

@@ -20,6 +20,7 @@ pub const MIGRATIONS: &[&str] = &[
     include_str!("schema/0003_deliveries.sql"),
     include_str!("schema/0004_money.sql"),
     include_str!("schema/0005_rate_before.sql"),
+    include_str!("schema/0006_actions.sql"),
 ];
 
 /// As the first migration sets it: "SPWK".
@@ -127,6 +128,27 @@ mod tests {
             [("ops".to_owned(), "low-balance team/t1".to_owned(), 5)],
             "what was sent is in no lane"
         );
+    }
+
+    #[test]
+    fn fault_37_a_receiver_that_took_something_before_there_were_policies_is_known_to_work() {
+        let mut conn = Connection::open_in_memory().unwrap();
+        migrate(&mut conn, None, MIGRATIONS.get(..5).unwrap()).unwrap();
+        conn.execute_batch(
+            "INSERT INTO notice VALUES (1, 'evt_1', 0, '{}'), (2, 'evt_2', 0, '{}');
+             INSERT INTO outbox (notice, receiver, state, attempts, created_at, next_at, ended_at) VALUES
+               (1, 'ops', 2, 1, 0, 0, 5), (2, 'ops', 2, 1, 0, 0, 7), (1, 'chat', 3, 1, 0, 0, 6), (2, 'chat', 0, 0, 0, 0, NULL);",
+        )
+        .unwrap();
+        migrate(&mut conn, None, MIGRATIONS).unwrap();
+        let confirmed: Vec<(String, i64)> = conn
+            .prepare("SELECT receiver, at FROM confirmed")
+            .unwrap()
+            .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))
+            .unwrap()
+            .collect::<Result<_, _>>()
+            .unwrap();
+        assert_eq!(confirmed, [("ops".to_owned(), 7)], "a dead letter is nothing that was taken");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //!
 //! It must never decide anything, nor write outside the one transaction of a step; readers get connections that cannot write.
 
+mod actions;
 mod codes;
 mod costs;
 mod db;
@@ -17,6 +18,7 @@ mod recall;
 mod series;
 mod writer;
 
+pub use actions::Intent;
 pub use db::{Db, Recovered};
 pub use error::{OpenError, StoreError};
 pub use open::Options;

@@ -6,12 +6,12 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::{StoreError, recall::json};
+use super::{StoreError, actions, recall::json};
 use crate::model::{Notice, OutboxDepth, OutboxRow, Progress, Receipt, Time, Trouble};
 
 const WAITING: i64 = 0;
 const CLAIMED: i64 = 1;
-const DELIVERED: i64 = 2;
+pub const DELIVERED: i64 = 2;
 const DEAD: i64 = 3;
 
 /// How long an ended row and its receipts stay.
@@ -115,6 +115,9 @@ pub fn settle(conn: &Connection, seq: i64, receipt: &Receipt, now: Time) -> Resu
     }
     if ended_at.is_some() {
         conn.prepare_cached("DELETE FROM lane WHERE outbox = ?1")?.execute([seq])?;
+    }
+    if state == DELIVERED {
+        actions::confirm(conn, seq, now)?;
     }
     let text = serde_json::to_string(receipt).map_err(|error| StoreError::Sqlite(error.to_string()))?;
     conn.prepare_cached("INSERT INTO attempt (outbox, at, receipt) VALUES (?1, ?2, ?3)")?

@@ -10,7 +10,7 @@ use rusqlite::{Connection, OptionalExtension};
 use serde::de::DeserializeOwned;
 
 use super::{
-    Recovered, StoreError,
+    Recovered, StoreError, actions,
     codes::{self, Columns, Dictionary},
     costs,
     series::{BalancePoll, Known, Last},
@@ -74,12 +74,23 @@ pub fn step_at(conn: &Connection, at: Time) -> Result<Option<i64>, StoreError> {
 
 /// All that a new process goes on from.
 pub fn recovered(conn: &Connection, known: &Known) -> Result<Recovered, StoreError> {
+    let (wanted, heard) = (actions::wanted(conn)?, actions::heard(conn)?);
+    let snapshot = Snapshot {
+        balance_history: balances::history(conn, known)?,
+        keeps: wanted.keeps,
+        armings: wanted.armings,
+        cancels: wanted.cancels,
+        told: heard.told,
+        confirmed: heard.confirmed,
+        ..known.snapshot()
+    };
     Ok(Recovered {
-        snapshot: Snapshot { balance_history: balances::history(conn, known)?, ..known.snapshot() },
+        snapshot,
         alerts: alerts(conn)?,
         books: costs::books(conn)?,
         groups: groups(conn)?,
         polls: polls(conn)?,
+        actions: actions::actions(conn)?,
     })
 }
 

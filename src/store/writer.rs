@@ -11,8 +11,8 @@ use std::{
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Db, OpenError, Options, Recovered, StoreError};
-use crate::model::{Notice, OutboxDepth, OutboxRow, Receipt, StepRecord, Time};
+use super::{Db, Intent, OpenError, Options, Recovered, StoreError};
+use crate::model::{Heard, Notice, OutboxDepth, OutboxRow, Receipt, StepRecord, Time};
 
 /// Callers beyond this many wait for their turn.
 const QUEUE_DEPTH_MAX: usize = 64;
@@ -131,6 +131,14 @@ impl Store {
 
     pub async fn outbox(&self) -> Result<BTreeMap<Arc<str>, OutboxDepth>, StoreError> {
         self.call(|db| db.outbox()).await
+    }
+
+    pub async fn commit_intent(&self, intent: Intent, now: Time) -> Result<Result<(), Arc<str>>, StoreError> {
+        self.call(move |db| db.commit_intent(&intent, now)).await
+    }
+
+    pub async fn heard(&self) -> Result<Heard, StoreError> {
+        self.call(|db| db.heard()).await
     }
 
     pub async fn recover(&self) -> Result<Recovered, StoreError> {
