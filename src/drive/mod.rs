@@ -3,6 +3,7 @@
 //! It must never decide anything itself: the engine does, here facts and decisions are only carried. Nothing else joins the
 //! engine and the effects.
 
+mod act;
 mod activity;
 mod alertmanager;
 mod circuit;

@@ -470,7 +470,7 @@ pub enum DeleteAnswer {
     Accepted,
     /// 400 with a `timeRemaining` or its error text; minutes rounded up.
     MinimumRuntime { minutes: u32 },
-    /// 400 with a `currentStatus` that is not running.
+    /// 400 with a `currentStatus` of one that has ended.
     Ended { status: Arc<str> },
     /// 404.
     NotFound,

@@ -11,7 +11,7 @@ mod transport;
 mod wire;
 
 pub use allow::{Endpoint, Method, PathError};
-pub use client::Client;
+pub use client::{Answered, Client};
 pub use governor::{Governor, Need, Stretches};
 pub use transport::{
     Request, Response, SendError, Transport,

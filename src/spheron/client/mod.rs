@@ -3,6 +3,7 @@
 //! It must never repeat a DELETE, hold a lock across an await, or take an answer that is not as documented for an empty one.
 
 mod failure;
+mod last;
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -19,9 +20,11 @@ use super::{
     wire::{self, ErrorBody, OfferGroup, Page, RECORDS_MAX, Record, Records},
 };
 use crate::model::{
-    Balance, CanTerminate, Deployment, DeploymentId, Failure, FailureKind, Listing, Meter, Offer, TeamId,
-    Time, Volume, VolumeId,
+    Balance, Deployment, DeploymentId, Failure, FailureKind, Listing, Meter, Offer, TeamId, Time, Volume,
+    VolumeId,
 };
+
+pub use last::Answered;
 
 const LIST_BYTES_MAX: usize = 32 * 1024 * 1024;
 const ONE_BYTES_MAX: usize = 8 * 1024 * 1024;
@@ -170,18 +173,6 @@ impl<T: Transport> Client<T> {
         Ok(wire::listing(offers, Vec::new()))
     }
 
-    /// `None`: the API knows no such deployment (404), so it is not ours to end (FAULTS 11).
-    pub async fn can_terminate(&self, id: &DeploymentId) -> Result<Option<CanTerminate>, Failure> {
-        let call = Call::one(Endpoint::CanTerminate, id.as_str(), Priority::Final);
-        let Some(body) = found(self.ask(&call).await)? else { return Ok(None) };
-        wire::can_terminate(&body).map(Some).map_err(|why| malformed(call.endpoint, &why))
-    }
-
-    /// Ends a deployment and destroys its disk. `Ok` says that the API took the order, not that anything is gone.
-    pub async fn delete(&self, id: &DeploymentId) -> Result<(), Failure> {
-        self.ask(&Call::one(Endpoint::Terminate, id.as_str(), Priority::Final)).await.map(drop)
-    }
-
     /// The transport's time: an observation is stamped with it.
     pub fn now(&self) -> Time {
         self.transport.now()
@@ -209,12 +200,8 @@ impl<T: Transport> Client<T> {
     }
 
     async fn one<R: Record>(&self, call: Call<'_>, is_it: impl Fn(&R) -> bool) -> Result<Option<R>, Failure> {
-        let Some(body) = found(self.ask(&call).await)? else { return Ok(None) };
-        let record: R = wire::one(&body).map_err(|why| malformed(call.endpoint, &why))?;
-        if !is_it(&record) {
-            return Err(malformed(call.endpoint, &format!("the answer is about another {}", R::WHAT)));
-        }
-        Ok(Some(record))
+        let answer = self.ask(&call).await;
+        record(&call, answer, is_it)
     }
 
     /// Follows the pages that the answers speak of; gives what makes the list suspect, if anything.
@@ -257,46 +244,50 @@ impl<T: Transport> Client<T> {
 
     /// One call, and for a 500 one more after a short pause; but a DELETE that may have been heard is never repeated.
     async fn ask(&self, call: &Call<'_>) -> Result<Bytes, Failure> {
-        let (first, is_500) = self.attempt(call).await;
-        if !is_500 || call.endpoint.method() != Method::Get {
+        self.ask_closely(call).await.answer
+    }
+
+    async fn ask_closely(&self, call: &Call<'_>) -> Attempt {
+        let first = self.attempt(call).await;
+        if first.status != Some(500) || call.endpoint.method() != Method::Get {
             return first;
         }
         let jitter = self.state().jitter.f64();
         self.transport.pause(Duration::from_millis(500).mul_f64(1.0 + jitter)).await;
-        match self.attempt(call).await.0 {
-            Err(Failure { kind: FailureKind::Held, .. }) => first,
-            second => second,
-        }
+        let second = self.attempt(call).await;
+        if second.is_sent { second } else { first }
     }
 
-    /// The answer, and whether it was a 500.
-    async fn attempt(&self, call: &Call<'_>) -> (Result<Bytes, Failure>, bool) {
+    async fn attempt(&self, call: &Call<'_>) -> Attempt {
+        let sent = self.transport.now();
         let request = match call.request() {
             Ok(request) => request,
-            Err(failure) => return (Err(failure), false),
+            Err(failure) => return Attempt::none(sent, failure),
         };
-        let sent = self.transport.now();
         if let Err(hold) = self.state().governor.admit(call.priority, sent) {
-            return (Err(failure::of(call.endpoint, FailureKind::Held, &hold)), false);
+            return Attempt::none(sent, failure::of(call.endpoint, FailureKind::Held, &hold));
         }
         let result = self.transport.send(request).await;
         let took = self.transport.now().since(sent);
         let status = result.as_ref().ok().map(|response| response.status);
         let code = status.map_or_else(|| "error".to_owned(), |status| status.to_string());
         self.meter.api_call(call.endpoint.template(), call.endpoint.method().as_str(), &code, took);
-        let answer = match result {
-            Ok(response) => self.judge(call, response),
-            Err(error) => Err(self.not_sent(call.endpoint, &error)),
-        };
-        (answer, status == Some(500))
+        match result {
+            Ok(response) => self.judge(call, sent, response),
+            Err(error) => {
+                let is_sent = error != SendError::NotAllowed;
+                Attempt { is_sent, ..Attempt::none(sent, self.not_sent(call.endpoint, &error)) }
+            }
+        }
     }
 
-    fn judge(&self, call: &Call<'_>, response: Response) -> Result<Bytes, Failure> {
+    fn judge(&self, call: &Call<'_>, sent: Time, response: Response) -> Attempt {
         let now = self.transport.now();
         let Response { status, headers, body } = response;
         let said = if (200..300).contains(&status) { ErrorBody::default() } else { ErrorBody::read(&body) };
         let rate = headers::rate(&headers, now);
         let is_json = headers::is_json(&headers);
+        let skew_ms = headers::date(&headers).map(|date| date.millis().saturating_sub(now.millis()));
         // Offers are public, and a login page is not the API: neither shows that the key is good.
         let accepted = (200..300).contains(&status) && is_json && call.endpoint != Endpoint::Offers;
         {
@@ -304,9 +295,7 @@ impl<T: Transport> Client<T> {
             state.governor.learn(&rate, now);
             let limit = state.governor.limit();
             self.grants.send_if_modified(|known| std::mem::replace(known, limit) != limit);
-            if let Some(date) = headers::date(&headers) {
-                state.skew_ms = Some(date.millis().saturating_sub(now.millis()));
-            }
+            state.skew_ms = skew_ms.or(state.skew_ms);
             let jitter = state.jitter.f64();
             match status {
                 401 => state.governor.key_refused(call.priority, now),
@@ -321,12 +310,15 @@ impl<T: Transport> Client<T> {
         if let (Some(limit), Some(remaining)) = (rate.limit, rate.remaining) {
             self.meter.rate_limit(limit, remaining, rate.reset_in.map(|wait| now.plus(wait)));
         }
-        if (200..300).contains(&status) && is_json {
-            return Ok(body);
-        }
-        let failure =
-            failure::of_status(call.endpoint, status, is_json, &said, || headers::redirect_host(&headers));
-        Err(Failure::new(failure.kind, self.transport.redact(failure.message.to_string())))
+        let answer = if (200..300).contains(&status) && is_json {
+            Ok(body)
+        } else {
+            let failure = failure::of_status(call.endpoint, status, is_json, &said, || {
+                headers::redirect_host(&headers)
+            });
+            Err(Failure::new(failure.kind, self.transport.redact(failure.message.to_string())))
+        };
+        Attempt { answer, sent, is_sent: true, status: Some(status), skew_ms, said }
     }
 
     fn not_sent(&self, endpoint: Endpoint, error: &SendError) -> Failure {
@@ -352,6 +344,48 @@ impl<T: Transport> Client<T> {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// One call, and what surrounded it.
+struct Attempt {
+    answer: Result<Bytes, Failure>,
+    /// When its sending began.
+    sent: Time,
+    /// `false`: certainly nothing went out.
+    is_sent: bool,
+    /// `None`: no answer came.
+    status: Option<u16>,
+    /// The API's clock minus ours, by this answer's own `Date`.
+    skew_ms: Option<i64>,
+    /// What it said where it was no success.
+    said: ErrorBody,
+}
+
+impl Attempt {
+    fn none(sent: Time, failure: Failure) -> Self {
+        Self {
+            answer: Err(failure),
+            sent,
+            is_sent: false,
+            status: None,
+            skew_ms: None,
+            said: ErrorBody::default(),
+        }
+    }
+}
+
+/// `None`: the API knows no such thing (404).
+fn record<R: Record>(
+    call: &Call<'_>,
+    answer: Result<Bytes, Failure>,
+    is_it: impl Fn(&R) -> bool,
+) -> Result<Option<R>, Failure> {
+    let Some(body) = found(answer)? else { return Ok(None) };
+    let record: R = wire::one(&body).map_err(|why| malformed(call.endpoint, &why))?;
+    if !is_it(&record) {
+        return Err(malformed(call.endpoint, &format!("the answer is about another {}", R::WHAT)));
+    }
+    Ok(Some(record))
 }
 
 fn malformed(endpoint: Endpoint, why: &str) -> Failure {

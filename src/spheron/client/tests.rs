@@ -3,9 +3,10 @@ use std::collections::VecDeque;
 use http::{HeaderMap, HeaderValue};
 
 use super::*;
-use crate::model::{Feed, NoMeter, Time, Usd};
+use crate::model::{DeleteAnswer, Feed, NoMeter, Time, Usd};
 
 const START: Time = Time::from_secs(1_767_016_800);
+const LATER: Time = Time::from_secs(1_767_103_200);
 
 /// Answers from a script and remembers what it was asked; its clock advances only by pauses and by hand.
 #[derive(Default)]
@@ -122,8 +123,8 @@ fn each_question_goes_to_its_documented_path() {
         client.volumes(Some(&team())).await.unwrap();
         client.volume(&VolumeId::new("v")).await.unwrap().unwrap();
         client.offers().await.unwrap();
-        client.can_terminate(&id()).await.unwrap().unwrap();
-        client.delete(&id()).await.unwrap();
+        client.can_terminate(&id()).await.said.unwrap().unwrap();
+        assert_eq!(client.delete(&id(), LATER).await.said, DeleteAnswer::Accepted);
     });
     assert_eq!(
         client.asked(),
@@ -144,8 +145,8 @@ fn each_question_goes_to_its_documented_path() {
 #[test]
 fn fault_23_an_id_that_is_no_segment_is_refused_unsent() {
     let client = client([]);
-    let failure = run(client.delete(&DeploymentId::new(".."))).unwrap_err();
-    assert_eq!(failure.kind, FailureKind::Refused);
+    let answered = run(client.delete(&DeploymentId::new(".."), LATER));
+    assert!(matches!(answered.said, DeleteAnswer::NotSent { .. }), "{answered:?}");
     assert!(client.asked().is_empty());
 }
 
@@ -322,12 +323,12 @@ fn fault_11_a_404_of_the_api_is_none_and_a_404_of_the_web_app_is_a_failure() {
     let api = || answer(404, r#"{"error":"Deployment not found","code":"NOT_FOUND"}"#);
     let html = || answer_with(404, &[("content-type", "text/html")], "<html>Not found</html>");
     let client = client([api(), api(), api(), html(), answer(404, "[]"), html()]);
-    assert_eq!(run(client.can_terminate(&id())), Ok(None));
+    assert_eq!(run(client.can_terminate(&id())).said, Ok(None));
     assert_eq!(run(client.deployment(&id())), Ok(None));
-    assert_eq!(run(client.delete(&id())).unwrap_err().kind, FailureKind::NotFound);
+    assert_eq!(run(client.delete(&id(), LATER)).said, DeleteAnswer::NotFound);
     assert_eq!(run(client.deployment(&id())).unwrap_err().kind, FailureKind::Malformed);
     assert_eq!(run(client.deployment(&id())).unwrap_err().kind, FailureKind::Malformed);
-    assert_eq!(run(client.can_terminate(&id())).unwrap_err().kind, FailureKind::Malformed);
+    assert_eq!(run(client.can_terminate(&id())).said.unwrap_err().kind, FailureKind::Malformed);
 }
 
 #[test]
@@ -399,9 +400,50 @@ fn fault_14_a_500_is_asked_once_more_and_then_reported() {
 }
 
 #[test]
+fn a_400_to_a_delete_is_read_as_it_was_observed_and_anything_else_in_it_is_a_refusal() {
+    let early = |minutes| DeleteAnswer::MinimumRuntime { minutes };
+    let ended = |status: &str| DeleteAnswer::Ended { status: status.into() };
+    for (body, expected) in [
+        (
+            r#"{"error":"Minimum runtime not met","canTerminate":false,"timeRemaining":3,"minimumRuntime":20}"#,
+            Some(early(3)),
+        ),
+        (r#"{"error":"Minimum runtime not met","timeRemaining":2.2}"#, Some(early(3))),
+        (r#"{"error":"no","timeRemaining":"7"}"#, Some(early(7))),
+        (r#"{"message":"minimum runtime not met"}"#, Some(early(1))),
+        (r#"{"error":"Minimum runtime not met","timeRemaining":-5}"#, Some(early(1))),
+        (
+            r#"{"error":"Cannot terminate instance","currentStatus":"terminated","canTerminate":false}"#,
+            Some(ended("terminated")),
+        ),
+        (
+            r#"{"error":"Cannot terminate instance","currentStatus":"terminated-provider"}"#,
+            Some(ended("terminated-provider")),
+        ),
+        (r#"{"error":"Cannot terminate instance","currentStatus":"running"}"#, None),
+        (r#"{"error":"Cannot terminate instance","currentStatus":"deploying"}"#, None),
+        (r#"{"error":"Cannot terminate instance","currentStatus":"who knows"}"#, None),
+        (r#"{"error":"Cannot terminate instance","currentStatus":7,"timeRemaining":true}"#, None),
+        (r#"{"error":"no","timeRemaining":0}"#, None),
+        (r#"{"error":"bad","code":"VALIDATION_ERROR"}"#, None),
+    ] {
+        let said = run(client([answer(400, body)]).delete(&id(), LATER)).said;
+        match expected {
+            Some(expected) => assert_eq!(said, expected, "{body}"),
+            None => assert!(matches!(said, DeleteAnswer::Refused { .. }), "{body}: {said:?}"),
+        }
+    }
+    let huge = r#"{"error":"no","timeRemaining":1e400}"#;
+    for (status, body) in [(400, huge), (400, "[]"), (400, ""), (408, "{}"), (502, "{}"), (302, "{}")] {
+        let said = run(client([answer(status, body)]).delete(&id(), LATER)).said;
+        assert!(matches!(said, DeleteAnswer::Lost { .. }), "{status} {body}: {said:?}");
+    }
+}
+
+#[test]
 fn a_delete_is_never_repeated() {
     let client = client([answer(500, "{}")]);
-    assert_eq!(run(client.delete(&id())).unwrap_err().kind, FailureKind::Server);
+    assert!(matches!(run(client.delete(&id(), LATER)).said, DeleteAnswer::Lost { .. }));
     assert_eq!(client.asked().len(), 1);
 }
 

@@ -27,6 +27,14 @@ impl Loose<'_> {
         }
     }
 
+    pub fn number(&self) -> Option<f64> {
+        match self {
+            Self::Number(number) => Some(*number),
+            Self::Text(text) => text.trim().parse().ok(),
+            Self::Bool(_) | Self::Nothing => None,
+        }
+    }
+
     /// A whole number, be it written as 8, 8.0 or "8".
     pub fn whole(&self) -> Option<u64> {
         match self {

@@ -209,6 +209,10 @@ pub struct ErrorBody {
     pub error: Option<String>,
     pub message: Option<String>,
     pub retry_after: Option<String>,
+    /// Minutes of the minimum runtime that remain, rounded up; of a DELETE that came too early.
+    pub minutes_remaining: Option<u32>,
+    /// Of a DELETE that found nothing to end.
+    pub current_status: Option<String>,
 }
 
 const QUOTE_CHARS_MAX: usize = 200;
@@ -226,6 +230,10 @@ impl ErrorBody {
             message: Loose<'a>,
             #[serde(borrow, default)]
             retry_after: Loose<'a>,
+            #[serde(borrow, default)]
+            time_remaining: Loose<'a>,
+            #[serde(borrow, default)]
+            current_status: Loose<'a>,
         }
         // A struct may also be read from an array: only an object is an envelope.
         if body.iter().find(|byte| !byte.is_ascii_whitespace()) != Some(&b'{') {
@@ -240,6 +248,8 @@ impl ErrorBody {
             message: quote(&wire.message),
             retry_after: quote(&wire.retry_after)
                 .or_else(|| wire.retry_after.whole().map(|secs| secs.to_string())),
+            minutes_remaining: wire.time_remaining.number().and_then(loose::minutes),
+            current_status: quote(&wire.current_status),
         }
     }
 }
