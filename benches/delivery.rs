@@ -143,6 +143,7 @@ impl Rig {
             clock: self.clock.clone(),
             meter: Arc::new(NoMeter),
             bell: self.bell.clone(),
+            heard: Arc::default(),
             names: Arc::new(vec!["hook".into()]),
             money_ends: watch::channel(None).1,
         };

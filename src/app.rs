@@ -19,7 +19,7 @@ use crate::{
     config::{self, Env, Settings},
     drive::{Activity, Cadence, Control, Deliver, Heart, Live, LiveError, Outward, Questions, Reload, live},
     engine::{Engine, Money},
-    model::{Glob, Grouping, Rule, View},
+    model::{Glob, Grouping, Policies, Rule, View},
     serve::{self, SelfMetrics, ServeError, ServeOptions, SocketError, api::Orders},
     signals,
     spheron::{Client, HttpOptions, HttpTransport},
@@ -31,7 +31,9 @@ mod records;
 mod servers;
 mod supervisor;
 
-pub use parts::{activity_sources, cadence, find_key, outward, prober_options, receivers, transport_options};
+pub use parts::{
+    activity_sources, cadence, find_key, outward, policies, prober_options, receivers, transport_options,
+};
 pub use records::Archive;
 pub use supervisor::{Supervisor, status_line};
 
@@ -52,6 +54,8 @@ pub struct Wiring {
     pub receivers: Vec<Arc<dyn Deliver>>,
     pub outward: Outward,
     pub sources: Vec<Source>,
+    /// Their own sources are left out: those above hold.
+    pub policies: Policies,
     pub prober: ProberOptions,
     /// `None` serves no TCP.
     pub listener: Option<TcpListener>,
@@ -145,6 +149,7 @@ pub async fn daemon(config: Option<&Path>, env: &Env) -> Result<(), AppError> {
         "started"
     );
     let wiring = Wiring {
+        policies: policies(&settings),
         api: transport_options(&settings, api_key, clock.clone()),
         calls_per_15m: settings.collect.calls_per_15m,
         store,
@@ -198,6 +203,7 @@ fn reload(config: Option<&Path>, env: &Env, clock: &Clock, started: &Settings) -
         tracing::warn!("these changes need a restart to take effect: {}", waiting.join(", "));
     }
     Ok(Reload {
+        policies: policies(&settings),
         cadence: cadence(&settings),
         receivers,
         outward,
@@ -265,7 +271,8 @@ pub async fn run(wiring: Wiring, stop: CancellationToken) -> Result<(), AppError
         Money::new(wiring.cadence.zone.clone(), recovered.books),
         recovered.alerts,
     )
-    .resume(recovered.groups, recovered.polls);
+    .resume(recovered.groups, recovered.polls)
+    .with_policies(wiring.policies, recovered.actions);
     engine.regroup(wiring.grouping);
     let live = Live {
         client: Arc::new(Client::new(api, wiring.calls_per_15m, metrics.clone())),

@@ -27,7 +27,7 @@ use spheron_watch::{
     clock::Clock,
     model::{
         AlertKey, AlertState, Answer, Cost, CostBy, DeliveriesAsk, DeploymentId, Dispatch, Feed, FeedHealth,
-        Held, HeldReason, Matcher, Presence, Reasons, Rule, RuleKind, Severity, Silence, Snapshot, Status,
+        Held, HeldReason, Matcher, PolicyAnswer, Presence, Reasons, Rule, RuleKind, Severity, Silence, Snapshot, Status,
         Subject, Time, Tracked, Unknown, Usd, View,
     },
     serve::{
@@ -726,6 +726,10 @@ struct Core {
 }
 
 impl Reasons for Core {
+    fn policies(&self) -> PolicyAnswer<'_> {
+        Box::pin(std::future::ready(None))
+    }
+
     fn held(&self) -> Answer<'_> {
         self.asked.fetch_add(1, Ordering::SeqCst);
         Box::pin(std::future::ready((!self.ended).then(|| Arc::new(reasons()))))

@@ -153,6 +153,7 @@ impl Rig {
             clock: self.clock.clone(),
             meter: Arc::new(NoMeter),
             bell: self.bell.clone(),
+            heard: Arc::default(),
             names: Arc::new(self.names.clone()),
             money_ends: self.money_ends.subscribe(),
         };

@@ -176,9 +176,10 @@ impl Daemon {
             Self { clock, world, team, api, orders: orders.clone(), stop, folder, tasks: vec![account] };
         let settings = daemon.settings(files, text);
         let (store, recovered) = Store::open(&settings.store.path).unwrap();
-        let Reload { rules, watched, grouping, cadence, receivers, sources, outward } =
+        let Reload { rules, watched, grouping, cadence, receivers, sources, policies, outward } =
             daemon.parts(settings.clone());
         let wiring = Wiring {
+            policies,
             socket: None,
             orders,
             clock: daemon.clock.clone(),
@@ -222,6 +223,7 @@ impl Daemon {
     fn parts(&self, settings: Settings) -> Reload {
         let env = Env::default();
         Reload {
+            policies: Default::default(),
             receivers: app::receivers(&settings, &env, &self.clock).unwrap(),
             outward: app::outward(&settings, &env).unwrap(),
             sources: app::activity_sources(&settings, &env).unwrap(),

@@ -240,6 +240,7 @@ impl Stage {
             lines: decisions.lines,
             charges: decisions.charges,
             purses: decisions.purses,
+            ..StepRecord::default()
         };
         self.recorded = self.snapshot.clone();
         self.db.commit(&record).unwrap();

@@ -15,7 +15,7 @@ use crate::{
     clock::Clock,
     config::{self, ActivityKind, Env, ReceiverKind, Settings, WebhookFormat},
     drive::{Cadence, Deliver, LOG, Member, Outward},
-    model::ActivitySource,
+    model::{ActivitySource, Policies},
     notify::{self, Alertmanager, Chat, DeadMan, Format, ReceiverSpec, SmtpSpec, SmtpTls},
     spheron::{HttpOptions, key},
 };
@@ -149,6 +149,16 @@ pub fn activity_sources(settings: &Settings, env: &Env) -> Result<Vec<Source>, A
         Ok(Source { watch, kind, reach: if given.allow_private { Reach::Private } else { Reach::Public } })
     };
     settings.activity.iter().map(source).collect()
+}
+
+/// All that the configuration says of ending deployments, but for the sources: those that speak are the loop's.
+pub fn policies(settings: &Settings) -> Policies {
+    Policies {
+        policies: settings.policies.clone(),
+        safety: settings.safety.clone(),
+        zone: settings.collect.timezone.clone(),
+        sources: Vec::new(),
+    }
 }
 
 fn webhook_format(format: &WebhookFormat, env: &Env) -> Result<Format, AppError> {

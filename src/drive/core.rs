@@ -2,7 +2,11 @@
 //!
 //! It must never wait, and never forget a record: what `step` returns has to be committed before the next one is taken.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use jiff::tz::TimeZone;
 
@@ -10,9 +14,9 @@ use super::poller::Pace;
 use crate::{
     engine::{self, Engine},
     model::{
-        ActivitySample, ActivitySource, Facts, Failure, Feed, FeedHealth, Forecast, Glob, Grouping, Held,
-        Observation, PollRow, Rule, Silence, SilenceError, Snapshot, StepRecord, Time, Trouble, View, Wake,
-        wishes,
+        Act, Action, ActionId, ActivitySample, ActivitySource, Facts, Failure, Feed, FeedHealth, Forecast,
+        Glob, Grouping, Held, Observation, Policies, PollRow, Rule, Silence, SilenceError, Snapshot,
+        StepRecord, Time, Trouble, View, Wake, wishes,
     },
 };
 
@@ -22,13 +26,18 @@ const SILENCES_MAX: usize = 1_000;
 const SILENCE_KEPT: Duration = Duration::from_secs(30 * 86_400);
 
 pub struct Core {
-    snapshot: Snapshot,
+    pub(super) snapshot: Snapshot,
     /// As of the last record; what differs from it becomes rows.
     recorded: Arc<Snapshot>,
-    engine: Engine,
+    pub(super) engine: Engine,
     /// The engine's, for readers.
     rules: Arc<Vec<Rule>>,
     sources: Vec<ActivitySource>,
+    /// The engine's, for readers.
+    pub(super) policies: Arc<Policies>,
+    actions: Arc<Vec<Action>>,
+    /// Decided, and not yet to be performed: first what decided them has to be committed.
+    pub(super) acts: Vec<Act>,
     polls: Vec<PollRow>,
     wake: Option<Wake>,
 }
@@ -38,8 +47,18 @@ impl Core {
     pub fn new(mut snapshot: Snapshot, engine: Engine) -> Self {
         engine::forget_unwatched(&mut snapshot, engine.watched());
         let recorded = Arc::new(snapshot.clone());
-        let rules = Arc::new(engine.rules().to_vec());
-        Self { snapshot, recorded, engine, rules, sources: Vec::new(), polls: Vec::new(), wake: None }
+        Self {
+            snapshot,
+            recorded,
+            rules: Arc::new(engine.rules().to_vec()),
+            policies: Arc::new(engine.policies().clone()),
+            actions: Arc::new(engine.actions().cloned().collect()),
+            engine,
+            sources: Vec::new(),
+            acts: Vec::new(),
+            polls: Vec::new(),
+            wake: None,
+        }
     }
 
     pub fn snapshot(&self) -> &Snapshot {
@@ -114,6 +133,7 @@ impl Core {
         }
         engine::attend(&mut self.snapshot, &sources, now);
         self.sources = sources;
+        self.govern(Policies::clone(&self.policies));
     }
 
     pub fn absorb_activity(&mut self, sample: &ActivitySample) {
@@ -126,6 +146,12 @@ impl Core {
         self.rules = Arc::new(rules.clone());
         self.engine.replace(rules, watched, zone);
         engine::forget_unwatched(&mut self.snapshot, self.engine.watched());
+    }
+
+    /// New policies over the actions that are. The sources are those that speak.
+    pub fn govern(&mut self, policies: Policies) {
+        self.policies = Arc::new(Policies { sources: self.sources.clone(), ..policies });
+        self.engine.replace_policies(Policies::clone(&self.policies));
     }
 
     /// How alerts are gathered from now on.
@@ -171,7 +197,15 @@ impl Core {
     /// Decides. The record holds all that happened since the last one.
     pub fn step(&mut self, now: Time) -> StepRecord {
         self.snapshot.silences.retain(|_, silence| now < silence.ends.plus(SILENCE_KEPT));
+        self.forget_old_keeps(now);
         let decisions = self.engine.step(&self.snapshot, now);
+        if !decisions.actions.is_empty() || self.engine.actions().count() != self.actions.len() {
+            self.actions = Arc::new(self.engine.actions().cloned().collect());
+            let known: BTreeSet<&ActionId> = self.actions.iter().map(|action| &action.id).collect();
+            self.snapshot.receipts.retain(|id, _| known.contains(id));
+            self.snapshot.cancels.retain(|id, _| known.contains(id));
+        }
+        self.acts.extend(decisions.acts);
         let changes = engine::changes(&self.recorded, &self.snapshot);
         let wishes = wishes(&self.recorded, &self.snapshot);
         self.recorded = Arc::new(self.snapshot.clone());
@@ -213,6 +247,8 @@ impl Core {
             at: now,
             snapshot: self.recorded.clone(),
             rules: self.rules.clone(),
+            policies: self.policies.clone(),
+            actions: self.actions.clone(),
             firing: self.engine.firing(),
             latent: self.engine.latent(),
             events: self.engine.events(now),

@@ -2,6 +2,9 @@
 //!
 //! It must never show or send what is not committed: while the database refuses, nothing new is taken in.
 
+mod acting;
+mod obey;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     future::Future,
@@ -15,6 +18,11 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+pub use obey::{Control, Reload};
+
+use acting::Actor;
+use obey::Reply;
+
 use super::{
     activity::{Activity, Batch, watched},
     core::Core,
@@ -22,12 +30,13 @@ use super::{
     outward::{Outward, Teller},
     poller::{Cadence, Pace, Polled, Pollers},
     questions::Questions,
+    wishes::At,
 };
 use crate::{
     activity::Source,
     clock::Clock,
     engine::Engine,
-    model::{Feed, Glob, Grouping, Meter, OutboxDepth, Rule, Silence, Snapshot, StepRecord, Time, View},
+    model::{Act, ActReceipt, Feed, Meter, OutboxDepth, Snapshot, StepRecord, Time, View},
     schedule::{Jump, JumpDetector, Sample},
     spheron::{Client, Transport},
     store::{Store, StoreError},
@@ -48,28 +57,6 @@ pub trait Heart: Send + Sync {
     fn ready(&self);
     /// Progress: a step was taken and, where there was anything to commit, committed.
     fn beat(&self, view: &View);
-}
-
-/// A configuration to put in force at once.
-pub struct Reload {
-    pub rules: Vec<Rule>,
-    pub watched: Vec<Glob>,
-    pub grouping: Grouping,
-    pub cadence: Cadence,
-    pub receivers: Vec<Arc<dyn Deliver>>,
-    pub sources: Vec<Source>,
-    pub outward: Outward,
-}
-
-pub enum Control {
-    Reload(Box<Reload>),
-    ReloadFailed(Arc<str>),
-    /// Begin a silence, or replace that of the same id. Its sender has checked it.
-    Silence(Silence),
-    /// End the silence of this id.
-    EndSilence(Arc<str>),
-    /// Log a summary of the state.
-    Summary,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -104,6 +91,8 @@ pub async fn run<T: Transport + 'static>(live: Live<T>, stop: CancellationToken)
     let (cadence, cadences) = watch::channel(Arc::new(live.cadence));
     let (out, polled) = mpsc::channel(1);
     let nudge = Arc::new(Notify::new());
+    let ((acts, mut receipts), ways) = acting::ways();
+    let actor = Actor { client: live.client.clone(), store: live.store.clone(), clock: live.clock.clone() };
     let pollers = Pollers {
         client: live.client,
         clock: live.clock.clone(),
@@ -126,6 +115,11 @@ pub async fn run<T: Transport + 'static>(live: Live<T>, stop: CancellationToken)
     let asker_stop = stop.clone();
     tasks.spawn(async move {
         asker.run(asker_stop).await;
+        Ok(())
+    });
+    let actor_stop = stop.clone();
+    tasks.spawn(async move {
+        actor.run(ways, actor_stop).await;
         Ok(())
     });
     let (outward, current) = watch::channel(Arc::new(live.outward));
@@ -155,6 +149,9 @@ pub async fn run<T: Transport + 'static>(live: Live<T>, stop: CancellationToken)
         pumped: BTreeSet::new(),
         turns: BTreeMap::new(),
         tasks,
+        acts,
+        heard: Arc::new(Notify::new()),
+        replies: Vec::new(),
         pending: None,
         ready: false,
         pruned: Duration::ZERO,
@@ -162,9 +159,26 @@ pub async fn run<T: Transport + 'static>(live: Live<T>, stop: CancellationToken)
     running.expect_feeds();
     running.attend();
     running.start_pumps(live.receivers);
-    let result = running.run(polled, samples, (live.control, live.questions), &stop).await;
+    let inlets = Inlets { polled, samples, receipts: &mut receipts };
+    let mut result = running.run(inlets, (live.control, live.questions), &stop).await;
     stop.cancel();
+    if result.is_ok() {
+        result = running.finish_acts(&mut receipts).await;
+    }
     running.drain().await.and(result)
+}
+
+/// Where facts come in.
+struct Inlets<'a> {
+    polled: mpsc::Receiver<Polled>,
+    samples: mpsc::Receiver<Batch>,
+    receipts: &'a mut mpsc::Receiver<ActReceipt>,
+}
+
+/// A record that the database has not taken yet, and who waits for it.
+struct Uncommitted {
+    record: Arc<StepRecord>,
+    replies: Vec<Reply>,
 }
 
 struct Running {
@@ -190,8 +204,13 @@ struct Running {
     /// Whose pump may send, of each receiver's.
     turns: BTreeMap<Arc<str>, Arc<Mutex<()>>>,
     tasks: JoinSet<Result<(), StoreError>>,
-    /// A record that the database has not taken yet.
-    pending: Option<Arc<StepRecord>>,
+    /// To the task that performs them.
+    acts: mpsc::Sender<Act>,
+    /// Rung when a receiver took a notice of a policy.
+    heard: Arc<Notify>,
+    /// To be said once the next step is committed.
+    replies: Vec<Reply>,
+    pending: Option<Uncommitted>,
     ready: bool,
     /// When old notices were last forgotten, in monotonic time.
     pruned: Duration,
@@ -200,8 +219,7 @@ struct Running {
 impl Running {
     async fn run(
         &mut self,
-        mut polled: mpsc::Receiver<Polled>,
-        mut samples: mpsc::Receiver<Batch>,
+        Inlets { mut polled, mut samples, receipts }: Inlets<'_>,
         (mut control, mut questions): (mpsc::Receiver<Control>, Questions),
         stop: &CancellationToken,
     ) -> Result<(), LiveError> {
@@ -215,6 +233,8 @@ impl Running {
                 () = stop.cancelled() => return Ok(()),
                 Some(ended) = self.tasks.join_next() => outcome(ended, stop)?,
                 Some(order) = control.recv() => self.obey(order, stop),
+                Some(receipt) = receipts.recv(), if self.pending.is_none() => self.core.receive(receipt),
+                () = self.heard.notified() => {}
                 Some(first) = polled.recv(), if self.pending.is_none() => {
                     self.absorb(first);
                     while let Ok(more) = polled.try_recv() {
@@ -225,7 +245,7 @@ impl Running {
                     batch.iter().for_each(|sample| self.core.absorb_activity(sample));
                 }
                 Some(question) = questions.next() => {
-                    questions.answer(question, || self.core.held(self.clock.now()));
+                    questions.answer(question, &At(&self.core, self.clock.now()));
                 }
                 () = self.clock.sleep(nap) => {}
             }
@@ -255,6 +275,10 @@ impl Running {
         if self.pending.is_some() {
             return COMMIT_RETRY;
         }
+        // Ordered while an older record waited.
+        if !self.replies.is_empty() {
+            return Duration::ZERO;
+        }
         let wake = self.core.wake().map(|wake| wake.at.since(self.clock.now()));
         wake.map_or(NAP, |left| left.clamp(Duration::from_millis(1), NAP))
     }
@@ -262,9 +286,12 @@ impl Running {
     /// One step and its commit. A record that is refused is kept and tried again; nothing new is taken in meanwhile.
     async fn commit(&mut self) -> Result<(), LiveError> {
         let now = self.clock.now();
-        let record = match self.pending.take() {
-            Some(record) => record,
-            None => Arc::new(self.core.step(now)),
+        let Uncommitted { record, replies } = match self.pending.take() {
+            Some(pending) => pending,
+            None => {
+                let record = Arc::new(self.core.step(now));
+                Uncommitted { record, replies: std::mem::take(&mut self.replies) }
+            }
         };
         if !record.is_empty() {
             match self.store.commit(record.clone()).await {
@@ -272,7 +299,7 @@ impl Running {
                 Err(error) if error.is_fatal() => return Err(error.into()),
                 Err(error) => {
                     tracing::error!(%error, "cannot commit; nothing is lost, trying again in {}s", COMMIT_RETRY.as_secs());
-                    self.pending = Some(record);
+                    self.pending = Some(Uncommitted { record, replies });
                     return Ok(());
                 }
             }
@@ -280,7 +307,9 @@ impl Running {
                 self.bell.notify_waiters();
             }
         }
+        self.hand_out_acts();
         self.publish().await;
+        replies.into_iter().for_each(|reply| reply());
         self.prune(now).await;
         Ok(())
     }
@@ -301,6 +330,9 @@ impl Running {
         let Ok(outbox) = self.store.outbox().await else { return };
         let configured = outbox.into_iter().filter(|(name, _)| self.names.contains(name));
         let troubles = configured.filter_map(|(name, depth)| Some((name, depth.trouble?))).collect();
+        if let Ok(heard) = self.store.heard().await {
+            self.core.hear(heard);
+        }
         let free = self.store.free_bytes().await.unwrap_or_default();
         self.core.look_after_itself(troubles, free);
     }
@@ -320,40 +352,6 @@ impl Running {
         self.money_ends.send_replace(self.core.money_ends());
         self.heart.beat(&view);
         self.views.send_replace(Arc::new(view));
-    }
-
-    fn obey(&mut self, order: Control, stop: &CancellationToken) {
-        match order {
-            Control::Reload(reload) => {
-                let Reload { rules, watched, grouping, cadence, receivers, sources, outward } = *reload;
-                self.core.regroup(grouping);
-                self.core.reconfigure(rules, watched, cadence.zone.clone());
-                // What is late by the new schedule was not late by the old one.
-                self.core.resumed(self.clock.now());
-                self.cadence.send_replace(Arc::new(cadence));
-                self.expect_feeds();
-                self.sources.send_replace(Arc::new(sources));
-                self.attend();
-                self.outward.send_replace(Arc::new(outward));
-                self.pumps_stop.cancel();
-                self.pumps_stop = stop.child_token();
-                self.start_pumps(receivers);
-                self.nudge.notify_waiters();
-            }
-            Control::ReloadFailed(why) => self.core.reconfiguration_failed(why),
-            Control::Silence(silence) => {
-                let id = silence.id.clone();
-                if let Err(error) = self.core.silence(silence, self.clock.now()) {
-                    tracing::warn!(%id, "a silence was refused: {error}");
-                }
-            }
-            Control::EndSilence(id) => {
-                if !self.core.end_silence(&id, self.clock.now()) {
-                    tracing::warn!(%id, "no silence of this id holds or is to come; nothing was ended");
-                }
-            }
-            Control::Summary => self.log_summary(),
-        }
     }
 
     /// The vital feeds are late if they never speak, so they are expected from the start.
@@ -386,6 +384,7 @@ impl Running {
             clock: self.clock.clone(),
             meter: self.meter.clone(),
             bell: self.bell.clone(),
+            heard: self.heard.clone(),
             names: self.names.clone(),
             money_ends: self.money_ends.subscribe(),
         };

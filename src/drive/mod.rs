@@ -18,6 +18,7 @@ pub mod poller;
 pub mod questions;
 pub mod round;
 pub mod simulate;
+mod wishes;
 
 pub use self::{
     activity::Activity,

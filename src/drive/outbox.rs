@@ -64,6 +64,8 @@ pub struct Pumps {
     pub meter: Arc<dyn Meter>,
     /// Rung when rows may have come.
     pub bell: Arc<Notify>,
+    /// Rung when a notice of a policy was taken: an end may wait for it.
+    pub heard: Arc<Notify>,
     /// Every receiver's name, in the order in which dead letters fall to the next.
     pub names: Arc<Vec<Arc<str>>>,
     /// When the first team's money ends, as far as that is known: no retry may wait for longer.
@@ -234,7 +236,11 @@ impl Pumps {
             Receipt::Delivered { .. } => {}
         }
         if !(too_late && is_for_all(&row.notice)) {
-            return self.insist(|| self.store.settle(row.seq, receipt.clone(), now)).await;
+            self.insist(|| self.store.settle(row.seq, receipt.clone(), now)).await?;
+            if matches!(receipt, Receipt::Delivered { .. }) && &*row.notice.kind == "policy" {
+                self.heard.notify_one();
+            }
+            return Ok(());
         }
         let others = self.heirs(name);
         let told = self.insist(|| self.store.spread(row.seq, receipt.clone(), others.clone(), now)).await?;

@@ -6,13 +6,23 @@ use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
 
-use crate::model::{Answer, Held, Reasons};
+use crate::model::{Answer, Held, PolicyAnswer, PolicyReasons, Reasons};
 
 /// Who asks beyond this waits for a place.
 const WAITING_MAX: usize = 64;
 
-/// Where an answer is to go.
-type Question = oneshot::Sender<Arc<Vec<Held>>>;
+/// What is asked, and where the answer is to go.
+#[derive(Debug)]
+pub(super) enum Question {
+    Held(oneshot::Sender<Arc<Vec<Held>>>),
+    Policies(oneshot::Sender<Arc<PolicyReasons>>),
+}
+
+/// Who can answer.
+pub(super) trait Knows {
+    fn held(&self) -> Vec<Held>;
+    fn policies(&self) -> PolicyReasons;
+}
 
 /// The readers' end.
 #[derive(Debug, Clone)]
@@ -33,17 +43,21 @@ impl Questions {
         self.0.recv().await
     }
 
-    /// Made once for `first` and all who wait meanwhile.
-    pub(super) fn answer(&mut self, first: Question, held: impl FnOnce() -> Vec<Held>) {
-        let waiting = std::iter::once(first).chain(std::iter::from_fn(|| self.0.try_recv().ok()));
-        // Who gave up meanwhile is not answered for.
-        let waiting: Vec<Question> = waiting.filter(|question| !question.is_closed()).collect();
-        if waiting.is_empty() {
-            return;
-        }
-        let held = Arc::new(held());
-        for question in waiting {
-            let _ = question.send(Arc::clone(&held));
+    /// Each answer is made once for `first` and all who wait meanwhile.
+    pub(super) fn answer(&mut self, first: Question, knows: &impl Knows) {
+        let (mut held, mut policies) = (None, None);
+        for question in std::iter::once(first).chain(std::iter::from_fn(|| self.0.try_recv().ok())) {
+            match question {
+                // Who gave up meanwhile is not answered for.
+                Question::Held(asker) if asker.is_closed() => {}
+                Question::Policies(asker) if asker.is_closed() => {}
+                Question::Held(asker) => {
+                    let _ = asker.send(held.get_or_insert_with(|| Arc::new(knows.held())).clone());
+                }
+                Question::Policies(asker) => {
+                    let _ = asker.send(policies.get_or_insert_with(|| Arc::new(knows.policies())).clone());
+                }
+            }
         }
     }
 }
@@ -52,7 +66,15 @@ impl Reasons for Asker {
     fn held(&self) -> Answer<'_> {
         Box::pin(async move {
             let (question, answer) = oneshot::channel();
-            self.0.send(question).await.ok()?;
+            self.0.send(Question::Held(question)).await.ok()?;
+            answer.await.ok()
+        })
+    }
+
+    fn policies(&self) -> PolicyAnswer<'_> {
+        Box::pin(async move {
+            let (question, answer) = oneshot::channel();
+            self.0.send(Question::Policies(question)).await.ok()?;
             answer.await.ok()
         })
     }
@@ -60,30 +82,48 @@ impl Reasons for Asker {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use super::*;
+
+    /// How often each answer was made.
+    #[derive(Default)]
+    struct Counts {
+        held: Cell<u32>,
+        policies: Cell<u32>,
+    }
+
+    impl Knows for Counts {
+        fn held(&self) -> Vec<Held> {
+            self.held.set(self.held.get() + 1);
+            Vec::new()
+        }
+
+        fn policies(&self) -> PolicyReasons {
+            self.policies.set(self.policies.get() + 1);
+            PolicyReasons::default()
+        }
+    }
 
     #[tokio::test]
     async fn all_who_wait_are_given_one_answer_and_who_gave_up_costs_none() {
         let (asker, mut questions) = Questions::channel();
-        let mut made = 0;
+        let counts = Counts::default();
         let (gone, left) = oneshot::channel();
         drop(left);
-        questions.answer(gone, || {
-            made += 1;
-            Vec::new()
-        });
-        assert_eq!(made, 0);
+        questions.answer(Question::Held(gone), &counts);
+        assert_eq!((counts.held.get(), counts.policies.get()), (0, 0));
         let loops = async {
             let first = questions.next().await.unwrap();
-            questions.answer(first, || {
-                made += 1;
-                Vec::new()
-            });
+            questions.answer(first, &counts);
         };
-        let (one, other, ()) = tokio::join!(biased; asker.held(), asker.held(), loops);
+        let (one, policies, other, ()) =
+            tokio::join!(biased; asker.held(), asker.policies(), asker.held(), loops);
         assert!(Arc::ptr_eq(&one.unwrap(), &other.unwrap()));
-        assert_eq!(made, 1);
+        assert!(policies.is_some());
+        assert_eq!((counts.held.get(), counts.policies.get()), (1, 1));
         drop(questions);
         assert_eq!(asker.held().await, None, "a loop that has ended");
+        assert_eq!(asker.policies().await, None, "a loop that has ended");
     }
 }

@@ -18,6 +18,7 @@ use sha2::{Digest, Sha256};
 use network::{Network, SimTransport};
 
 use super::{
+    act::perform,
     core::Core,
     observe::Plan,
     outbox::receipt,
@@ -26,7 +27,10 @@ use super::{
 };
 use crate::{
     engine::{Engine, Money},
-    model::{Books, Delivery, Feed, Glob, Grouping, NoMeter, Notice, Rule, Scope, StepRecord, Time},
+    model::{
+        Act, ActReceipt, Books, Delivery, Feed, Glob, Grouping, NoMeter, Notice, Policies, Rule, Scope,
+        StepRecord, Time, outbox::LOG,
+    },
     sim::World,
     spheron::Client,
     store::{Db, StoreError},
@@ -89,6 +93,8 @@ pub enum SimulationError {
 /// A bug planted between the engine and the store, to prove that an oracle sees it.
 pub type Tamper = Box<dyn FnMut(&mut StepRecord)>;
 
+pub type Meddle = Box<dyn FnMut(&mut Vec<Act>)>;
+
 pub struct Simulation {
     network: Arc<Network>,
     client: Client<SimTransport>,
@@ -115,6 +121,11 @@ pub struct Simulation {
     sent: Vec<Sent>,
     asked: Vec<Asked>,
     pub tamper: Option<Tamper>,
+    policies: Policies,
+    /// A bug planted between the decisions and those who perform them.
+    pub meddle: Option<Meddle>,
+    /// How often of a hundred the process dies over an act: before it is performed, or before anybody hears of it.
+    pub dies_percent: u8,
 }
 
 /// A poll that the governor may interrupt.
@@ -163,6 +174,9 @@ impl Simulation {
             sent: Vec::new(),
             asked: Vec::new(),
             tamper: None,
+            policies: Policies::default(),
+            meddle: None,
+            dies_percent: 0,
             fails_percent: receiver_fails_percent,
             receivers: receivers.into_iter().map(|name| (name, None)).collect(),
             network,
@@ -220,6 +234,24 @@ impl Simulation {
 
     pub fn core(&self) -> &Core {
         &self.core
+    }
+
+    /// What may be ended from now on, by whom told.
+    pub fn govern(&mut self, policies: Policies) {
+        let names = policies.policies.iter().flat_map(|policy| policy.receivers.iter().cloned());
+        for name in names.chain([LOG.into()]) {
+            self.receivers.entry(name).or_default();
+        }
+        self.policies = policies.clone();
+        self.core.govern(policies);
+    }
+
+    /// A person orders something, which is committed at once.
+    pub fn order<R>(&mut self, order: impl FnOnce(&mut Core, Time) -> R) -> Result<R, SimulationError> {
+        let now = self.now();
+        let said = order(&mut self.core, now);
+        self.step()?;
+        Ok(said)
     }
 
     /// In the order in which they were taken.
@@ -285,7 +317,8 @@ impl Simulation {
             Money::new(self.cadence.zone.clone(), recovered.books),
             recovered.alerts,
         )
-        .resume(recovered.groups, recovered.polls);
+        .resume(recovered.groups, recovered.polls)
+        .with_policies(self.policies.clone(), recovered.actions);
         engine.regroup(self.grouping.clone());
         self.core = Core::new(recovered.snapshot, engine);
         let transport = SimTransport(self.network.clone());
@@ -384,7 +417,45 @@ impl Simulation {
         UnderWay { from, scopes: plan.scopes.clone(), round: Round::new(plan) }
     }
 
+    /// Decides until nothing more is to be performed and nobody has heard anything new.
     fn step(&mut self) -> Result<(), SimulationError> {
+        loop {
+            let heard = self.decide()?;
+            let mut acts = self.core.take_acts();
+            if let Some(meddle) = &mut self.meddle {
+                meddle(&mut acts);
+            }
+            if acts.is_empty() && !heard {
+                return Ok(());
+            }
+            for act in acts {
+                let dies = self.dies_percent > 0 && self.rng.u8(0..100) < self.dies_percent;
+                if dies && self.rng.bool() {
+                    return self.restart(self.now().plus(HELD_RETRY));
+                }
+                let receipt = self.perform(&act)?;
+                if dies {
+                    return self.restart(self.now().plus(HELD_RETRY));
+                }
+                self.core.receive(receipt);
+            }
+        }
+    }
+
+    fn perform(&mut self, act: &Act) -> Result<ActReceipt, SimulationError> {
+        let Self { client, db, network, .. } = self;
+        let commit = |intent| {
+            let committed = db.commit_intent(&intent, network.now());
+            std::future::ready(committed.unwrap_or_else(|error| Err(error.to_string().into())))
+        };
+        ready(perform(client, act, commit))
+    }
+
+    /// One step, its commit, and what is due to be sent. Whether a notice of a policy was taken.
+    fn decide(&mut self) -> Result<bool, SimulationError> {
+        if !self.policies.policies.is_empty() {
+            self.core.hear(self.db.heard()?);
+        }
         let mut record = self.core.step(self.now());
         if let Some(tamper) = &mut self.tamper {
             tamper(&mut record);
@@ -404,10 +475,11 @@ impl Simulation {
             self.look_for_rows()?;
         }
         let now = self.now();
+        let sent = self.sent.len();
         if self.receivers.values().flatten().any(|due| *due <= now) {
             self.pump()?;
         }
-        Ok(())
+        Ok(self.sent.iter().skip(sent).any(|sent| &*sent.notice.kind == "policy"))
     }
 
     fn look_for_rows(&mut self) -> Result<(), SimulationError> {

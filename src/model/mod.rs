@@ -46,7 +46,7 @@ pub use outbox::{DeliveriesAsk, Delivery, Dispatch, Heard, OutboxRow, Progress, 
 pub use policy::{ArmError, Arming, Candidate, Condition, Keep, Policies, Policy, Preview, Safety};
 pub use push::{Labels, Push};
 pub use query::{Placeholder, Query};
-pub use reasons::{Answer, Reasons};
+pub use reasons::{Answer, PolicyAnswer, PolicyReasons, Reasons};
 pub use resource::{
     Access, Balance, CanTerminate, Deployment, DeploymentId, InstanceType, Offer, Status, TeamId, Volume,
     VolumeId, VolumeStatus,

@@ -4,7 +4,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use super::{AlertKey, AlertState, Forecast, Rule, Severity, Snapshot, TeamId, Time, Usd};
+use super::{Action, AlertKey, AlertState, Forecast, Policies, Rule, Severity, Snapshot, TeamId, Time, Usd};
 
 #[derive(Debug, Clone, Default)]
 pub struct View {
@@ -12,6 +12,10 @@ pub struct View {
     pub snapshot: Arc<Snapshot>,
     /// The rules in force.
     pub rules: Arc<Vec<Rule>>,
+    /// The policies in force, with all that bears on them.
+    pub policies: Arc<Policies>,
+    /// Open, withheld and lately closed actions.
+    pub actions: Arc<Vec<Action>>,
     /// Firing alerts with their severity.
     pub firing: BTreeMap<AlertKey, (AlertState, Severity)>,
     /// Those that may fire soon, or did lately.

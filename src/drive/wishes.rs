@@ -1,0 +1,110 @@
+//! What people and effects say to the core of policies: keeps, armings, cancels, receipts, and who took what.
+//!
+//! It must never do more than write it down: the next step finds it in the snapshot, decides, and commits it.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{core::Core, questions::Knows};
+use crate::model::{
+    Act, ActReceipt, Action, ActionId, ArmError, Arming, Cancel, Heard, Held, Keep, Policy, PolicyReasons,
+    Time,
+};
+
+/// More keeps than this at a time are no longer a person's.
+const KEEPS_MAX: usize = 10_000;
+/// How long a keep that is over stays to be looked at.
+const KEEP_KEPT: Duration = Duration::from_secs(30 * 86_400);
+
+impl Core {
+    /// Takes effect at the next step, which also commits it. The same id again replaces it. `false`: there are too many.
+    pub fn keep(&mut self, keep: Keep, now: Time) -> bool {
+        let keeps = &mut self.snapshot.keeps;
+        let holding = keeps.values().filter(|keep| keep.holds(now)).count();
+        if holding >= KEEPS_MAX && !keeps.contains_key(&keep.id) {
+            return false;
+        }
+        keeps.insert(keep.id.clone(), Arc::new(keep));
+        true
+    }
+
+    /// Ends one that holds; `false` where there is none. It stays to be looked at.
+    pub fn end_keep(&mut self, id: &str, now: Time) -> bool {
+        match self.snapshot.keeps.get_mut(id) {
+            Some(keep) if keep.holds(now) => {
+                Arc::make_mut(keep).until = Some(now);
+                true
+            }
+            Some(_) | None => false,
+        }
+    }
+
+    pub(super) fn forget_old_keeps(&mut self, now: Time) {
+        let keeps = &mut self.snapshot.keeps;
+        keeps.retain(|_, keep| keep.until.is_none_or(|until| now < until.plus(KEEP_KEPT)));
+        while keeps.len() > 2 * KEEPS_MAX
+            && let Some(first) = keeps.values().min_by_key(|keep| (keep.until.is_none(), keep.until))
+        {
+            let id = first.id.clone();
+            keeps.remove(&id);
+        }
+    }
+
+    /// `false`: there is no such action, or it is too late to stop it.
+    pub fn cancel(&mut self, action: ActionId, cancel: Cancel) -> bool {
+        let stoppable = |known: &Action| known.id == action && known.stage.name().is_stoppable();
+        let found = self.engine.actions().any(stoppable);
+        if found {
+            self.snapshot.cancels.entry(action).or_insert(cancel);
+        }
+        found
+    }
+
+    /// From the next step on it is armed as it stands, if the code is that of what it would end.
+    pub fn arm(&mut self, policy: &str, code: &str, by: Arc<str>, now: Time) -> Result<Arming, ArmError> {
+        let arming = self.engine.arm(policy, code, by, &self.snapshot, now)?;
+        self.snapshot.armings.insert(arming.policy.clone(), Arc::new(arming.clone()));
+        Ok(arming)
+    }
+
+    /// `false`: it was not armed.
+    pub fn disarm(&mut self, policy: &str) -> bool {
+        self.snapshot.armings.remove(policy).is_some()
+    }
+
+    pub fn hear(&mut self, heard: Heard) {
+        self.snapshot.told = heard.told;
+        self.snapshot.confirmed = heard.confirmed;
+    }
+
+    /// What came of an act; to be followed by a step at once.
+    pub fn receive(&mut self, receipt: ActReceipt) {
+        self.snapshot.receipts.insert(receipt.action.clone(), Arc::new(receipt));
+    }
+
+    /// What the steps so far decided to have performed: each once, and only after their records are committed.
+    pub fn take_acts(&mut self) -> Vec<Act> {
+        std::mem::take(&mut self.acts)
+    }
+
+    /// What every policy would end now, and why not the rest.
+    pub fn policy_reasons(&self, now: Time) -> PolicyReasons {
+        let preview = |policy: &Policy| self.engine.preview(&policy.name, &self.snapshot, now);
+        PolicyReasons {
+            previews: self.policies.policies.iter().filter_map(preview).collect(),
+            verdicts: self.engine.policy_verdicts(&self.snapshot, now),
+        }
+    }
+}
+
+/// The core at an instant.
+pub(super) struct At<'a>(pub &'a Core, pub Time);
+
+impl Knows for At<'_> {
+    fn held(&self) -> Vec<Held> {
+        self.0.held(self.1)
+    }
+
+    fn policies(&self) -> PolicyReasons {
+        self.0.policy_reasons(self.1)
+    }
+}
