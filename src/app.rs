@@ -176,10 +176,7 @@ pub async fn daemon(config: Option<&Path>, env: &Env) -> Result<(), AppError> {
     if obeying.await.is_err_and(|ended| ended.is_panic()) {
         return Err(AppError::Panicked("a reload"));
     }
-    if result.is_ok() {
-        tracing::info!("stopped");
-    }
-    result
+    result.inspect(|()| tracing::info!("stopped"))
 }
 
 /// As the configuration and the database have it; [`run`] adds who answers from within the loop.

@@ -452,7 +452,10 @@ async fn fault_76_neither_key_nor_kubeconfig_is_in_any_log_error_or_debug() {
         let client = Client::seeded(transport, None, Arc::new(NoMeter), 1);
         shown += &format!("{:?}", client.deployments(None, true, false).await);
         shown += &format!("{:?}", client.deployment(&id()).await);
-        shown += &format!("{:?}", client.delete(&id(), Time::from_secs(i64::from(u32::MAX))).await);
+        shown += &format!(
+            "{:?}",
+            client.delete(&id(), spheron_watch::model::Time::from_secs(i64::from(u32::MAX))).await
+        );
         assert!(server.requests()[0].contains(KEY), "the key was in play");
     }
     let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();

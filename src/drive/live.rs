@@ -103,23 +103,16 @@ pub async fn run<T: Transport + 'static>(live: Live<T>, stop: CancellationToken)
         nudge: nudge.clone(),
     };
     let mut tasks = JoinSet::new();
-    for feed in Feed::ALL {
-        let (pollers, stop) = (pollers.clone(), stop.clone());
-        tasks.spawn(async move {
-            pollers.run(feed, stop).await;
-            Ok(())
-        });
-    }
-    drop(pollers);
+    start_pollers(pollers, &mut tasks, &stop);
     let (asker, sources, samples) = live.activity.split();
     let asker_stop = stop.clone();
     tasks.spawn(async move {
         asker.run(asker_stop).await;
         Ok(())
     });
-    let actor_stop = stop.clone();
+    let acting = actor.run(ways, stop.clone());
     tasks.spawn(async move {
-        actor.run(ways, actor_stop).await;
+        acting.await;
         Ok(())
     });
     let (outward, current) = watch::channel(Arc::new(live.outward));
@@ -160,13 +153,23 @@ pub async fn run<T: Transport + 'static>(live: Live<T>, stop: CancellationToken)
     running.attend();
     running.start_pumps(live.receivers);
     let inlets = Inlets { polled, samples, receipts: &mut receipts };
-    let mut result = running.run(inlets, (live.control, live.questions), &stop).await;
+    let result = running.run(inlets, (live.control, live.questions), &stop).await;
     stop.cancel();
-    if result.is_ok() {
-        result = running.finish_acts(&mut receipts).await;
-    }
+    let result = running.finish_acts(result, &mut receipts).await;
     running.drain().await.and(result)
 }
+
+fn start_pollers<T: Transport + 'static>(pollers: Pollers<T>, tasks: &mut Tasks, stop: &CancellationToken) {
+    for feed in Feed::ALL {
+        let (pollers, stop) = (pollers.clone(), stop.clone());
+        tasks.spawn(async move {
+            pollers.run(feed, stop).await;
+            Ok(())
+        });
+    }
+}
+
+type Tasks = JoinSet<Result<(), StoreError>>;
 
 /// Where facts come in.
 struct Inlets<'a> {
@@ -203,7 +206,7 @@ struct Running {
     pumped: BTreeSet<Arc<str>>,
     /// Whose pump may send, of each receiver's.
     turns: BTreeMap<Arc<str>, Arc<Mutex<()>>>,
-    tasks: JoinSet<Result<(), StoreError>>,
+    tasks: Tasks,
     /// To the task that performs them.
     acts: mpsc::Sender<Act>,
     /// Rung when a receiver took a notice of a policy.

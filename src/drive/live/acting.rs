@@ -99,8 +99,10 @@ impl Running {
     /// Records what became of a DELETE that was under way at the stop.
     pub(super) async fn finish_acts(
         &mut self,
+        lived: Result<(), LiveError>,
         receipts: &mut mpsc::Receiver<ActReceipt>,
     ) -> Result<(), LiveError> {
+        lived?;
         let mut came = false;
         let all = async {
             while let Some(receipt) = receipts.recv().await {
