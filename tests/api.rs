@@ -27,8 +27,8 @@ use spheron_watch::{
     clock::Clock,
     model::{
         AlertKey, AlertState, Answer, Cost, CostBy, DeliveriesAsk, DeploymentId, Dispatch, Feed, FeedHealth,
-        Held, HeldReason, Matcher, PolicyAnswer, Presence, Reasons, Rule, RuleKind, Severity, Silence, Snapshot, Status,
-        Subject, Time, Tracked, Unknown, Usd, View,
+        Held, HeldReason, Matcher, PolicyAnswer, Presence, Reasons, Rule, RuleKind, Severity, Silence,
+        Snapshot, Status, Subject, Time, Tracked, Unknown, Usd, View,
     },
     serve::{
         SelfMetrics, ServeOptions, Socket, SocketError,

@@ -14,8 +14,8 @@ use super::{
     series::Known,
 };
 use crate::model::{
-    Action, AlertKey, AlertState, Books, Cost, CostBy, Feed, Group, GroupKey, Heard, Notice, OutboxDepth, OutboxRow,
-    Receipt, Snapshot, StepRecord, Time,
+    Action, AlertKey, AlertState, Books, Cost, CostBy, Feed, Group, GroupKey, Heard, Notice, OutboxDepth,
+    OutboxRow, Receipt, Snapshot, StepRecord, Time,
 };
 
 /// What the last commit left. `feeds`, `skew_ms` and `config_error` of the snapshot belong to the running process: empty.
