@@ -105,16 +105,8 @@ pub async fn run<T: Transport + 'static>(live: Live<T>, stop: CancellationToken)
     let mut tasks = JoinSet::new();
     start_pollers(pollers, &mut tasks, &stop);
     let (asker, sources, samples) = live.activity.split();
-    let asker_stop = stop.clone();
-    tasks.spawn(async move {
-        asker.run(asker_stop).await;
-        Ok(())
-    });
-    let acting = actor.run(ways, stop.clone());
-    tasks.spawn(async move {
-        acting.await;
-        Ok(())
-    });
+    spawn(&mut tasks, asker.run(stop.clone()));
+    spawn(&mut tasks, actor.run(ways, stop.clone()));
     let (outward, current) = watch::channel(Arc::new(live.outward));
     Teller {
         views: live.views.subscribe(),
@@ -157,6 +149,14 @@ pub async fn run<T: Transport + 'static>(live: Live<T>, stop: CancellationToken)
     stop.cancel();
     let result = running.finish_acts(result, &mut receipts).await;
     running.drain().await.and(result)
+}
+
+/// One that ends only with the daemon.
+fn spawn(tasks: &mut Tasks, task: impl Future<Output = ()> + Send + 'static) {
+    tasks.spawn(async move {
+        task.await;
+        Ok(())
+    });
 }
 
 fn start_pollers<T: Transport + 'static>(pollers: Pollers<T>, tasks: &mut Tasks, stop: &CancellationToken) {

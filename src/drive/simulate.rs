@@ -2,6 +2,7 @@
 //!
 //! It must never need a runtime or a socket: the simulated account answers at once, and futures are polled exactly once.
 
+mod mail;
 mod network;
 
 use std::{
@@ -28,8 +29,8 @@ use super::{
 use crate::{
     engine::{Engine, Money},
     model::{
-        Act, ActReceipt, Books, Delivery, Feed, Glob, Grouping, NoMeter, Notice, Policies, Rule, Scope,
-        StepRecord, Time, outbox::LOG,
+        Act, ActReceipt, Books, Feed, Glob, Grouping, NoMeter, Notice, Policies, Rule, Scope, StepRecord,
+        Time, outbox::LOG,
     },
     sim::World,
     spheron::Client,
@@ -480,39 +481,6 @@ impl Simulation {
             self.pump()?;
         }
         Ok(self.sent.iter().skip(sent).any(|sent| &*sent.notice.kind == "policy"))
-    }
-
-    fn look_for_rows(&mut self) -> Result<(), SimulationError> {
-        for (receiver, due) in &mut self.receivers {
-            *due = self.db.next_due(receiver)?;
-        }
-        Ok(())
-    }
-
-    fn pump(&mut self) -> Result<(), SimulationError> {
-        let now = self.now();
-        let names: Vec<Arc<str>> = self.receivers.keys().cloned().collect();
-        for receiver in names {
-            while let Some(row) = self.db.claim(&receiver, now)? {
-                let delivery = if self.rng.u8(0..100) < self.fails_percent {
-                    Delivery::Retry { why: "simulated".into(), after: None }
-                } else {
-                    self.trace.update(format!("{now} {receiver} {}", row.notice.id));
-                    let members = &row.notice.together.members;
-                    let told = if members.is_empty() { std::slice::from_ref(&row.notice) } else { members };
-                    let sent = |notice: &Notice| Sent {
-                        at: now,
-                        receiver: receiver.clone(),
-                        notice: notice.clone(),
-                    };
-                    self.sent.extend(told.iter().map(sent));
-                    Delivery::Delivered { detail: "simulated".into() }
-                };
-                let entered = receipt(&row, delivery, now, self.rng.f64(), self.core.money_ends());
-                self.db.settle(row.seq, &entered.receipt, now)?;
-            }
-        }
-        self.look_for_rows()
     }
 }
 

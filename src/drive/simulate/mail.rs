@@ -1,0 +1,45 @@
+//! The receivers of a simulation: each takes what is due, or fails as often as its scenario says.
+//!
+//! It must never take a row that was not committed.
+
+use std::sync::Arc;
+
+use sha2::Digest as _;
+
+use super::{Sent, Simulation, SimulationError, receipt};
+use crate::model::{Delivery, Notice};
+
+impl Simulation {
+    pub(super) fn look_for_rows(&mut self) -> Result<(), SimulationError> {
+        for (receiver, due) in &mut self.receivers {
+            *due = self.db.next_due(receiver)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn pump(&mut self) -> Result<(), SimulationError> {
+        let now = self.now();
+        let names: Vec<Arc<str>> = self.receivers.keys().cloned().collect();
+        for receiver in names {
+            while let Some(row) = self.db.claim(&receiver, now)? {
+                let delivery = if self.rng.u8(0..100) < self.fails_percent {
+                    Delivery::Retry { why: "simulated".into(), after: None }
+                } else {
+                    self.trace.update(format!("{now} {receiver} {}", row.notice.id));
+                    let members = &row.notice.together.members;
+                    let told = if members.is_empty() { std::slice::from_ref(&row.notice) } else { members };
+                    let sent = |notice: &Notice| Sent {
+                        at: now,
+                        receiver: receiver.clone(),
+                        notice: notice.clone(),
+                    };
+                    self.sent.extend(told.iter().map(sent));
+                    Delivery::Delivered { detail: "simulated".into() }
+                };
+                let entered = receipt(&row, delivery, now, self.rng.f64(), self.core.money_ends());
+                self.db.settle(row.seq, &entered.receipt, now)?;
+            }
+        }
+        self.look_for_rows()
+    }
+}
