@@ -198,6 +198,8 @@ fn notice(nth: usize, at: Time) -> Notice {
         at,
         receivers: vec!["hook".into()],
         together: Default::default(),
+        grant: None,
+        link: None,
     }
 }
 

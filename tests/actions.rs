@@ -225,6 +225,8 @@ fn announcement() -> Notice {
         receivers: vec!["ops".into(), "chat".into(), "log".into()],
         bars: Vec::new(),
         together: Default::default(),
+        grant: None,
+        link: None,
     }
 }
 

@@ -50,6 +50,8 @@ fn notice(nth: i64) -> Notice {
         receivers: vec!["ops".into()],
         bars: Vec::new(),
         together: Default::default(),
+        grant: None,
+        link: None,
     }
 }
 

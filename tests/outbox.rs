@@ -59,6 +59,8 @@ fn notice(team: &str, transition: Transition, at: Time, receivers: &[&str]) -> N
         receivers: receivers.iter().map(|&name| name.into()).collect(),
         bars: Vec::new(),
         together: Default::default(),
+        grant: None,
+        link: None,
     }
 }
 

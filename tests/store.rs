@@ -105,6 +105,8 @@ fn notice(n: u32, subject: &str, receivers: &[&str]) -> Notice {
         at: secs(2),
         receivers: receivers.iter().map(|name| Arc::from(*name)).collect(),
         together: Together::default(),
+        grant: None,
+        link: None,
     }
 }
 

@@ -65,6 +65,8 @@ fn told(transition: Transition) -> Notice {
             text: "$8.20; the threshold is $10.00".into(),
         }],
         together: Default::default(),
+        grant: None,
+        link: None,
     }
 }
 

@@ -48,6 +48,8 @@ fn notice(title: &str, transition: Transition) -> Notice {
         at: Time::from_secs(1_795_516_260),
         receivers: vec!["chat".into()],
         together: Default::default(),
+        grant: None,
+        link: None,
     }
 }
 

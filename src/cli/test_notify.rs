@@ -82,6 +82,8 @@ fn test_notice(receiver: &Arc<str>, now: Time) -> Notice {
     Notice {
         bars: Vec::new(),
         together: Default::default(),
+        grant: None,
+        link: None,
         id: EventId::derive(&key, now, Transition::Test, 0),
         key,
         kind: "test".into(),

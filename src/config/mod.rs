@@ -49,10 +49,6 @@ pub fn load(path: Option<&Path>, env: &Env) -> Result<Settings, ConfigErrors> {
         match read_file(&candidate) {
             Ok(text) => {
                 let settings = parse(&candidate, &text, env)?;
-                if !settings.policies.is_empty() {
-                    let why = "[[policy]] is understood, but not carried out by this version; remove it";
-                    return Err(ConfigErrors::of_file(&candidate, why));
-                }
                 return Ok(Settings { source: Some(candidate), ..settings });
             }
             Err(error) if path.is_none() && error.kind() == io::ErrorKind::NotFound => {}

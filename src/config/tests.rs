@@ -556,13 +556,3 @@ fn a_key_of_protect_that_is_not_given_keeps_its_default_and_an_empty_list_protec
     let both = "[safety]\nprotect = { team = [\"vault\"] }";
     assert_eq!(keys(both), [MatchKey::Name, MatchKey::Team, MatchKey::InstanceType]);
 }
-
-#[test]
-fn a_file_with_a_policy_is_refused_while_nothing_carries_it_out() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("config.toml");
-    let policy = "[[policy]]\nname = \"a\"\nmatch = { name = [\"*\"] }\nwhen = { running_for = \"12h\" }";
-    std::fs::write(&path, policy).unwrap();
-    let refused = load(Some(&path), &env(&[])).unwrap_err().to_string();
-    assert!(refused.contains("not carried out"), "{refused}");
-}

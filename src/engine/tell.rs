@@ -146,6 +146,8 @@ impl Teller<'_> {
             at,
             receivers,
             together: Together::default(),
+            grant: None,
+            link: None,
         }
     }
 
@@ -235,6 +237,8 @@ impl Teller<'_> {
                 more: u32::try_from(told.len() - members.len()).unwrap_or(u32::MAX),
                 members,
             },
+            grant: None,
+            link: None,
         }
     }
 

@@ -7,7 +7,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::{DeploymentId, TeamId, Time, VolumeId};
+use super::{ActionId, DeploymentId, Target, TeamId, Time, VolumeId};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -268,6 +268,27 @@ pub struct Notice {
     pub receivers: Vec<Arc<str>>,
     #[serde(default)]
     pub together: Together,
+    /// The reader may keep what this tells of: who sends it makes a signed link of that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grant: Option<Grant>,
+    /// The signed link, made for one send; it is a secret, and is never stored nor logged.
+    #[serde(skip)]
+    pub link: Option<Arc<str>>,
+}
+
+/// What a signed link lets its bearer do: keep this deployment, for no longer than `[safety] keep_max`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Grant {
+    pub action: ActionId,
+    pub target: Target,
+    /// After this the link does nothing.
+    pub expires: Time,
+}
+
+/// Makes the link of a grant; the same each time, so that a notice that is sent again says the same.
+pub trait Links: Send + Sync + fmt::Debug {
+    /// `None`: there is no address under which people reach us.
+    fn keep(&self, grant: &Grant) -> Option<Arc<str>>;
 }
 
 /// How far a figure is towards its limit.

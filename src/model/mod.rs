@@ -32,7 +32,9 @@ pub use action::{
     Slot, Stage, StageName, Target, Withheld,
 };
 pub use activity::{Activity, ActivitySample, ActivitySource, Reading, SourceActivity, Unit};
-pub use alert::{AlertKey, AlertState, Bar, EventId, Mark, Notice, Severity, Subject, Together, Transition};
+pub use alert::{
+    AlertKey, AlertState, Bar, EventId, Grant, Links, Mark, Notice, Severity, Subject, Together, Transition,
+};
 pub use decision::{Decisions, Held, HeldReason, PolicyVerdict, PollRow, StepRecord, Wake};
 pub use forecast::{Finding, Forecast, Spend};
 pub use group::{Entry, Group, GroupKey, Grouping, Label};

@@ -277,6 +277,8 @@ mod tests {
             at: Time::from_secs(2),
             receivers: Vec::new(),
             together: Default::default(),
+            grant: None,
+            link: None,
         }
     }
 

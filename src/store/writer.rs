@@ -257,6 +257,8 @@ mod tests {
             receivers: vec!["log".into()],
             bars: Vec::new(),
             together: Default::default(),
+            grant: None,
+            link: None,
         }
     }
 }

@@ -52,6 +52,8 @@ fn notice(nth: u32, receivers: &[&str]) -> Notice {
         at: START,
         receivers: receivers.iter().map(|&name| name.into()).collect(),
         together: Default::default(),
+        grant: None,
+        link: None,
     }
 }
 

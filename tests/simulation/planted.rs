@@ -93,6 +93,8 @@ fn forged(rules: &[Rule], kind: &str, subject: Subject, transition: Transition, 
         receivers: vec![Arc::from("ops"), Arc::from("hook")],
         bars: Vec::new(),
         together: Default::default(),
+        grant: None,
+        link: None,
     }
 }
 

@@ -83,6 +83,8 @@ pub fn notice(ground: &Ground<'_>, action: &Action, tidings: &Tidings) -> Notice
         at: ground.now,
         receivers: receivers(policy),
         together: Together::default(),
+        grant: None,
+        link: None,
     }
 }
 
@@ -246,5 +248,7 @@ pub fn daily(ground: &Ground<'_>, policy: &Policy, by: Withheld, actions: &[&Act
         at: ground.now,
         receivers: policy.receivers.clone(),
         together: Together::default(),
+        grant: None,
+        link: None,
     }
 }

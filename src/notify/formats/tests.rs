@@ -34,6 +34,8 @@ fn low_balance(transition: Transition) -> Notice {
         })),
         receivers: vec!["ops".into()],
         together: Together::default(),
+        grant: None,
+        link: None,
     }
 }
 
@@ -84,6 +86,8 @@ fn digest(member: &dyn Fn(usize) -> Notice) -> Notice {
     Notice {
         title: "500 alerts at once: 500 firing".into(),
         together: Together { members, more: 300, ..Together::default() },
+        grant: None,
+        link: None,
         details,
         ..group()
     }

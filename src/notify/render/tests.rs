@@ -38,6 +38,8 @@ fn low_balance(transition: Transition) -> Notice {
             bar("runway", 933, "5h 36m; the threshold is 6h"),
         ],
         together: Default::default(),
+        grant: None,
+        link: None,
     }
 }
 

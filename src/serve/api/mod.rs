@@ -3,11 +3,14 @@
 //!
 //! It must never show a half of anything: lists are paged and say how long they are, and each answer is of one view.
 
+mod actions;
 mod alerts;
 mod changes;
 mod costs;
 mod deliveries;
 mod deployments;
+mod keeps;
+mod policies;
 mod problem;
 mod query;
 mod records;
@@ -19,11 +22,14 @@ mod volumes;
 mod why;
 mod words;
 
+pub use actions::{Action, ActionHistory, Step};
 pub use alerts::{About, Alert};
 pub use changes::{NewSilence, Orders, Sending};
 pub use costs::{Costs, Spent};
 pub use deliveries::{Attempt, Deliveries, Delivery};
 pub use deployments::{Deployment, Named, Next};
+pub use keeps::{Keep, NewKeep};
+pub use policies::{Arm, Policy, PolicyPreview, Stop, Waiting, WouldEnd};
 pub use problem::{Candidate, Problem};
 pub use query::encode;
 pub use records::Records;
@@ -46,7 +52,7 @@ pub const ROOT: &str = "/api/v1";
 
 /// What there is, for whoever asks for something else.
 const PATHS: &str =
-    "status, teams, deployments, volumes, alerts, silences, costs, deliveries, why/{deployment}";
+    "status, teams, deployments, volumes, alerts, silences, keeps, costs, deliveries, why/{deployment}";
 
 /// Who knows: the running daemon, or what it left in the database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -106,6 +112,7 @@ pub fn get(look: Look<'_>, path: &str, query: &str) -> Result<String, Problem> {
             json(&alerts::list(look, query.page(&["all"])?, all))
         }
         ["silences"] => json(&silences::list(look, query.page(&[])?)),
+        ["keeps"] => json(&keeps::list(look, query.page(&[])?)),
         ["costs"] => json(&costs::costs(look, &query)?),
         ["deliveries"] => json(&deliveries::list(look, &query)?),
         ["why", deployment] => query.none().and_then(|()| json(&why::why(look, deployment)?)),
