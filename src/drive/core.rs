@@ -15,8 +15,8 @@ use crate::{
     engine::{self, Engine},
     model::{
         Act, Action, ActionId, ActivitySample, ActivitySource, Facts, Failure, Feed, FeedHealth, Forecast,
-        Glob, Grouping, Held, Observation, Policies, PollRow, Rule, Silence, SilenceError, Snapshot,
-        StepRecord, Time, Trouble, View, Wake, wishes,
+        Glob, Grouping, Held, Observation, Policies, PollRow, Rule, Shift, Silence, SilenceError, Snapshot,
+        StageName, StepRecord, Tally, Time, Trouble, View, Wake, wishes,
     },
 };
 
@@ -36,6 +36,8 @@ pub struct Core {
     /// The engine's, for readers.
     pub(super) policies: Arc<Policies>,
     actions: Arc<Vec<Action>>,
+    /// How many actions of each policy came to each stage.
+    steps: BTreeMap<(Arc<str>, StageName), u64>,
     /// Decided, and not yet to be performed: first what decided them has to be committed.
     pub(super) acts: Vec<Act>,
     polls: Vec<PollRow>,
@@ -54,6 +56,7 @@ impl Core {
             policies: Arc::new(engine.policies().clone()),
             actions: Arc::new(engine.actions().cloned().collect()),
             engine,
+            steps: BTreeMap::new(),
             sources: Vec::new(),
             acts: Vec::new(),
             polls: Vec::new(),
@@ -205,6 +208,7 @@ impl Core {
             self.snapshot.receipts.retain(|id, _| known.contains(id));
             self.snapshot.cancels.retain(|id, _| known.contains(id));
         }
+        self.count_steps(&decisions.actions, &decisions.shifts);
         self.acts.extend(decisions.acts);
         let changes = engine::changes(&self.recorded, &self.snapshot);
         let wishes = wishes(&self.recorded, &self.snapshot);
@@ -224,6 +228,24 @@ impl Core {
             shifts: decisions.shifts,
             wishes,
         }
+    }
+
+    fn count_steps(&mut self, actions: &[Action], shifts: &[Shift]) {
+        for shift in shifts {
+            let Some(action) = actions.iter().find(|action| action.id == shift.action) else { continue };
+            *self.steps.entry((action.policy.clone(), shift.to)).or_default() += 1;
+        }
+    }
+
+    fn tallies(&self, now: Time) -> BTreeMap<Arc<str>, Tally> {
+        let mut tallies: BTreeMap<Arc<str>, Tally> = BTreeMap::new();
+        for ((policy, stage), count) in &self.steps {
+            tallies.entry(policy.clone()).or_default().steps.insert(*stage, *count);
+        }
+        for (policy, ends) in self.engine.ended(now) {
+            tallies.entry(policy).or_default().ends = ends;
+        }
+        tallies
     }
 
     /// What the outbox says of the configured receivers, and the room that the database has.
@@ -249,6 +271,7 @@ impl Core {
             rules: self.rules.clone(),
             policies: self.policies.clone(),
             actions: self.actions.clone(),
+            tallies: self.tallies(now),
             firing: self.engine.firing(),
             latent: self.engine.latent(),
             events: self.engine.events(now),

@@ -34,7 +34,7 @@ use jiff::tz::TimeZone;
 use tell::{Teller, Urgent};
 
 use crate::model::{
-    Action, AlertKey, AlertState, ArmError, Arming, BudgetView, Decisions, Entry, Feed, Forecast, Glob,
+    Action, AlertKey, AlertState, ArmError, Arming, BudgetView, Decisions, Ends, Entry, Feed, Forecast, Glob,
     Group, GroupKey, Grouping, Held, HeldReason, Policies, PolicyVerdict, Preview, Rule, Severity, Snapshot,
     Subject, TeamId, Time, Transition, Wake,
 };
@@ -105,6 +105,11 @@ impl Engine {
     /// Open, withheld and lately closed actions.
     pub fn actions(&self) -> impl Iterator<Item = &Action> {
         self.reaper.actions()
+    }
+
+    /// By policy: how many deployments it ended, and what they would have cost since.
+    pub fn ended(&self, now: Time) -> BTreeMap<Arc<str>, Ends> {
+        self.reaper.ended(now)
     }
 
     /// Where each policy stands with each deployment that is there; changes nothing.

@@ -59,5 +59,5 @@ pub use snapshot::{
     Account, Change, FeedHealth, Presence, Shrunk, Snapshot, Tracked, TrackedTeam, TrackedVolume, Unknown,
 };
 pub use time::{Time, humanize};
-pub use view::{BudgetView, OutboxDepth, Trouble, View};
+pub use view::{BudgetView, Ends, OutboxDepth, Tally, Trouble, View};
 pub use wish::{Wish, wishes};

@@ -4,7 +4,9 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use super::{Action, AlertKey, AlertState, Forecast, Policies, Rule, Severity, Snapshot, TeamId, Time, Usd};
+use super::{
+    Action, AlertKey, AlertState, Forecast, Policies, Rule, Severity, Snapshot, StageName, TeamId, Time, Usd,
+};
 
 #[derive(Debug, Clone, Default)]
 pub struct View {
@@ -16,6 +18,8 @@ pub struct View {
     pub policies: Arc<Policies>,
     /// Open, withheld and lately closed actions.
     pub actions: Arc<Vec<Action>>,
+    /// By policy, also of one that is gone from the configuration.
+    pub tallies: BTreeMap<Arc<str>, Tally>,
     /// Firing alerts with their severity.
     pub firing: BTreeMap<AlertKey, (AlertState, Severity)>,
     /// Those that may fire soon, or did lately.
@@ -33,6 +37,23 @@ pub struct View {
     pub generation: u64,
     pub database_bytes: u64,
     pub config_reload_ok: bool,
+}
+
+/// What became of a policy's actions.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// How many actions came to each stage, since this process began.
+    pub steps: BTreeMap<StageName, u64>,
+    pub ends: Ends,
+}
+
+/// Deployments that a policy ended, of all that the database remembers, and what they would have cost since.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Ends {
+    pub count: u64,
+    pub saved: Usd,
+    /// Of those alone of which nothing more counts: this never falls.
+    pub saved_for_good: Usd,
 }
 
 /// A budget rule's present period, of one team.

@@ -17,7 +17,7 @@ use super::{
     metrics::seconds,
     text::{LABEL_CHARS_MAX, Page, visible},
 };
-use crate::model::{Feed, Meter, Severity, Time, View};
+use crate::model::{Feed, Meter, Severity, StageName, Tally, Time, View};
 
 /// The codes that the API's reference documents, and what proxies before it answer; others are told apart by their class.
 const KNOWN_CODES: [&str; 14] =
@@ -148,6 +148,7 @@ impl SelfMetrics {
             .sample(&[], view.database_bytes);
         intervals(&mut page, view);
         outbox(&mut page, view, &declared.receivers);
+        policies(&mut page, view);
         text.push_str(&page.into_text());
         Ok(text)
     }
@@ -275,6 +276,43 @@ fn outbox(page: &mut Page, view: &View, receivers: &BTreeSet<Arc<str>>) {
     }
 }
 
+/// Zero for every policy of the configuration, so that a `rate()` has the sample before the first one.
+fn policies(page: &mut Page, view: &View) {
+    let idle = Tally::default();
+    let configured = view.policies.policies.iter().map(|policy| (&policy.name, &idle));
+    let tallies: BTreeMap<&Arc<str>, &Tally> = configured.chain(&view.tallies).collect();
+    let mut family = page.counter(
+        "spheron_watch_policy_decisions_total",
+        "Actions of a policy by the stage that they came to, since this process began.",
+    );
+    for (policy, tally) in &tallies {
+        for stage in StageName::ALL {
+            let count = tally.steps.get(&stage).copied().unwrap_or_default();
+            family.sample(&[("policy", policy), ("decision", &stage.as_str().replace(' ', "_"))], count);
+        }
+    }
+    let armed = view.policies.policies.iter().filter(|policy| {
+        let arming = view.snapshot.armings.get(&policy.name);
+        arming.is_some_and(|arming| arming.fingerprint == view.policies.fingerprint(policy))
+    });
+    page.gauge("spheron_watch_policies_armed", "Number of policies that are armed; all others are dry runs.")
+        .sample(&[], armed.count());
+    let mut family = page.counter(
+        "spheron_watch_terminations_total",
+        "Deployments that a policy ended, each shown as ended by two reads, of all that the database remembers.",
+    );
+    for (policy, tally) in &tallies {
+        family.sample(&[("policy", policy)], tally.ends.count);
+    }
+    let mut family = page.counter(
+        "spheron_watch_saved_usd_total",
+        "US dollars that ended deployments would have cost until a person acted, a day at most; counted once that is over.",
+    );
+    for (policy, tally) in &tallies {
+        family.sample(&[("policy", policy)], tally.ends.saved_for_good.to_f64());
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -380,6 +418,56 @@ mod tests {
                 r#"spheron_watch_collector_duration_seconds{collector="offers"} 0.5"#,
                 r#"spheron_watch_collector_success{collector="offers"} 0"#
             ]
+        );
+    }
+
+    #[test]
+    fn policies_exist_at_zero_and_count_what_they_did() {
+        use std::time::Duration;
+
+        use crate::model::{Arming, Condition, Ends, Policies, Policy, Usd};
+        let policy = |name: &str| Policy {
+            name: name.into(),
+            matching: crate::model::Matcher::default(),
+            when: vec![Condition::RunningFor(Duration::from_secs(60))],
+            grace: Duration::from_secs(60),
+            require_volume: false,
+            receivers: vec!["ops".into()],
+        };
+        let policies =
+            Policies { policies: vec![policy("a"), policy("b"), policy("c")], ..Policies::default() };
+        let arming = |of: &str, fingerprint: Arc<str>| {
+            let (armed_at, by, acknowledged) = (Time::EPOCH, "ann".into(), BTreeSet::new());
+            (of.into(), Arc::new(Arming { policy: of.into(), fingerprint, armed_at, by, acknowledged }))
+        };
+        let mut view = View::default();
+        let fingerprint = policies.fingerprint(&policies.policies[0]);
+        let armings = [arming("a", fingerprint), arming("b", "of another day".into())];
+        view.snapshot = Arc::new(crate::model::Snapshot { armings: armings.into(), ..Default::default() });
+        view.policies = Arc::new(policies);
+        let (saved, saved_for_good) = (Usd::from_cents(700), Usd::from_cents(250));
+        let ends = Ends { count: 2, saved, saved_for_good };
+        let steps = [(StageName::InDoubt, 3)].into();
+        view.tallies.insert("a".into(), Tally { steps, ends });
+        let metrics = SelfMetrics::new().unwrap();
+        assert_eq!(
+            lines(&metrics, &view, "spheron_watch_policies_armed"),
+            ["spheron_watch_policies_armed 1"]
+        );
+        let decisions = lines(&metrics, &view, "spheron_watch_policy_decisions_total{policy=\"a\"");
+        assert_eq!(decisions.len(), StageName::ALL.len());
+        assert_eq!(
+            decisions.iter().filter(|line| !line.ends_with(" 0")).collect::<Vec<_>>(),
+            ["spheron_watch_policy_decisions_total{policy=\"a\",decision=\"in_doubt\"} 3"]
+        );
+        assert_eq!(
+            lines(&metrics, &view, "spheron_watch_saved_usd_total"),
+            [("a", "2.5"), ("b", "0"), ("c", "0")]
+                .map(|(of, usd)| format!("spheron_watch_saved_usd_total{{policy=\"{of}\"}} {usd}"))
+        );
+        assert_eq!(
+            lines(&metrics, &view, "spheron_watch_terminations_total{policy=\"a\""),
+            ["spheron_watch_terminations_total{policy=\"a\"} 2"]
         );
     }
 }

@@ -25,9 +25,9 @@ use self::{
     transitions::{self as go, Turn},
 };
 use crate::model::{
-    Act, Action, ActionId, ArmError, Arming, Forecast, Hold, Keep, Notice, Policies, Policy, PolicyVerdict,
-    Presence, Preview, Shift, Snapshot, Stage, Status, Target, TeamId, Time, Tracked, Why, Withheld,
-    action::REMEMBERED,
+    Act, Action, ActionId, ArmError, Arming, Ends, Forecast, Hold, Keep, Notice, Policies, Policy,
+    PolicyVerdict, Presence, Preview, Shift, Snapshot, Stage, Status, Target, TeamId, Time, Tracked, Why,
+    Withheld, action::REMEMBERED,
 };
 
 /// Fewer at once are never taken for a fault of a sensor (FAULTS 68).
@@ -45,6 +45,8 @@ pub struct Reaper {
     withheld: BTreeMap<(Arc<str>, Target), Action>,
     /// Closed, and still of matter.
     past: BTreeMap<ActionId, Action>,
+    /// Of those ended so long ago that they are no longer among the past: how many, and what they saved.
+    settled: BTreeMap<Arc<str>, Ends>,
     sight: Sight,
     #[cfg(test)]
     pub(super) skip: Option<gates::Gate>,
@@ -86,6 +88,20 @@ impl Reaper {
         self.open.values().chain(self.withheld.values()).chain(self.past.values())
     }
 
+    /// By policy: how many deployments were ended, and what they would have cost since.
+    pub fn ended(&self, now: Time) -> BTreeMap<Arc<str>, Ends> {
+        let mut ended = self.settled.clone();
+        self.past.values().for_each(|action| count_end(&mut ended, action, now));
+        ended
+    }
+
+    /// What no longer matters to any decision is only counted.
+    fn settle(&mut self, now: Time) {
+        for (_, action) in self.past.extract_if(.., |_, action| !action.matters(now)) {
+            count_end(&mut self.settled, &action, now);
+        }
+    }
+
     fn place(&mut self, action: Action) {
         match &action.stage {
             Stage::Withheld { .. } => {
@@ -117,7 +133,7 @@ impl Reaper {
         if self.policies.policies.is_empty() && self.actions().next().is_none() {
             return Reaped::default();
         }
-        self.past.retain(|_, action| action.matters(now));
+        self.settle(now);
         let (mut open, mut withheld) = (std::mem::take(&mut self.open), std::mem::take(&mut self.withheld));
         let mut past = std::mem::take(&mut self.past);
         let history = History::of(open.values().chain(past.values()), &self.policies, now);
@@ -220,6 +236,18 @@ impl Reaper {
             now,
             #[cfg(test)]
             skip: self.skip,
+        }
+    }
+}
+
+fn count_end(ended: &mut BTreeMap<Arc<str>, Ends>, action: &Action, now: Time) {
+    if let Stage::Gone { saved_until, .. } = action.stage {
+        let ends = ended.entry(action.policy.clone()).or_default();
+        let saved = action.saved(now);
+        ends.count = ends.count.saturating_add(1);
+        ends.saved = ends.saved.saturating_add(saved);
+        if saved_until <= now {
+            ends.saved_for_good = ends.saved_for_good.saturating_add(saved);
         }
     }
 }

@@ -589,11 +589,21 @@ fn what_counts_as_saved_ends_with_the_next_act_of_a_person_or_in_a_day() {
     assert_eq!(saved(&rig, gone.plus(HOUR * 48)), Usd::from_cents(4_800));
     rig.pass(HOUR * 3);
     assert_eq!(saved(&rig, rig.now), Usd::from_cents(600));
+    let counted = |rig: &Rig| {
+        let ended = rig.reaper.ended(rig.now);
+        ended.values().map(|ends| (ends.count, ends.saved, ends.saved_for_good)).next().unwrap()
+    };
+    assert_eq!(counted(&rig), (1, Usd::from_cents(600), Usd::ZERO));
     let created_at = rig.now.minus(HOUR);
     rig.add(Deployment { created_at, name: "x".into(), ..deployment("new") });
     assert_eq!(rig.step().actions.len(), 1);
     assert_eq!(saved(&rig, rig.now), Usd::from_cents(400));
     assert!(rig.pass(HOUR).actions.is_empty());
+    let four = Usd::from_cents(400);
+    assert_eq!(counted(&rig), (1, four, four));
+    rig.pass(HOUR * 48);
+    assert!(rig.reaper.past.is_empty());
+    assert_eq!(counted(&rig), (1, four, four), "what nobody decides by any more is still counted");
 }
 
 #[test]
