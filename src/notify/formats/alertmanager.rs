@@ -90,6 +90,9 @@ fn annotations(notice: &Notice) -> Labels<'_> {
     {
         annotations.insert(name.to_owned(), clip(text, TEXT_MAX));
     }
+    if let Some(link) = &notice.link {
+        annotations.insert("keep_url".to_owned(), link);
+    }
     annotations
 }
 

@@ -50,6 +50,7 @@ fn description(sheet: &Sheet) -> String {
     let (reason, advice) =
         (PEN.write(&sheet.reason, DESCRIPTION_MAX / 3), PEN.write(&sheet.advice, DESCRIPTION_MAX / 6));
     let mut parts: Vec<String> = [reason, advice].into_iter().filter(|part| !part.is_empty()).collect();
+    parts.extend(sheet.link.as_ref().map(|link| format!("**[Keep it]({link})**")));
     let members = PEN.members(sheet, DESCRIPTION_MAX / 2 - 7 * sheet.members.len());
     parts.extend(members.into_iter().map(|(title, rest)| format!("**{title}**\n{rest}")));
     parts.extend(sheet.more.clone());

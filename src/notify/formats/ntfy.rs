@@ -47,6 +47,7 @@ pub fn body(notice: &Notice, topic: &str) -> Result<Vec<u8>, serde_json::Error> 
         message: PEN.page(&sheet, "", MESSAGE_MAX),
         priority,
         tags: [tag],
+        click: sheet.link.clone(),
     })
 }
 
@@ -57,6 +58,8 @@ struct Message<'a> {
     message: String,
     priority: u8,
     tags: [&'static str; 1],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    click: Option<String>,
 }
 
 #[cfg(test)]

@@ -64,7 +64,14 @@ fn dedup_key(alert: &AlertKey, since: Time) -> String {
 }
 
 fn resolve(key: &str, dedup_key: String) -> Event<'_> {
-    Event { routing_key: key, event_action: "resolve", dedup_key, client: None, payload: None }
+    Event {
+        routing_key: key,
+        event_action: "resolve",
+        dedup_key,
+        client: None,
+        links: Vec::new(),
+        payload: None,
+    }
 }
 
 fn trigger<'a>(notice: &Notice, title: &str, key: &'a str, dedup_key: String) -> Event<'a> {
@@ -81,6 +88,7 @@ fn trigger<'a>(notice: &Notice, title: &str, key: &'a str, dedup_key: String) ->
         event_action: "trigger",
         dedup_key,
         client: Some("spheron-watch"),
+        links: sheet.link.iter().map(|href| Link { href: href.clone(), text: "Keep it" }).collect(),
         payload: Some(Payload {
             summary: PEN.write(&summary, SUMMARY_MAX),
             source: about(&notice.key.subject),
@@ -117,8 +125,16 @@ struct Event<'a> {
     dedup_key: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     client: Option<&'static str>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    links: Vec<Link>,
     #[serde(skip_serializing_if = "Option::is_none")]
     payload: Option<Payload>,
+}
+
+#[derive(Serialize)]
+struct Link {
+    href: String,
+    text: &'static str,
 }
 
 #[derive(Serialize)]

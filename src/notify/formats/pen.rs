@@ -2,7 +2,7 @@
 //!
 //! It must never cut through a character or an escape, nor write more than it was given room for.
 
-use super::super::render::Sheet;
+use super::super::render::{KEEP_IT, Sheet};
 
 const ELLIPSIS: char = '…';
 /// A member says no more than this, however much room there is.
@@ -128,6 +128,7 @@ impl Pen {
                 .into_iter()
                 .filter(|part| !part.is_empty()),
         );
+        head.extend(sheet.link.as_ref().map(|link| format!("{KEEP_IT}: {link}")));
         let mut tail: Vec<String> = sheet.more.iter().map(|more| self.write(more, 100)).collect();
         tail.push(self.footer(sheet, max / 8));
         let size = |parts: &[String]| parts.iter().map(|part| self.unit.size(part) + gap).sum::<usize>();

@@ -33,6 +33,15 @@ pub fn body(notice: &Notice) -> Result<Vec<u8>, serde_json::Error> {
     };
     section(PEN.write(&sheet.reason, REASON_MAX));
     section(PEN.write(&sheet.advice, ADVICE_MAX));
+    if let Some(url) = &sheet.link {
+        let text = Text::new("Keep it".to_owned());
+        blocks.push(Block::Actions { elements: [Button { r#type: "button", text, url: url.clone() }] });
+    }
+    let mut section = |text: String| {
+        if !text.is_empty() {
+            blocks.push(Block::Section { text: Text::new(text) });
+        }
+    };
     let limits = RowLimits { count: 40, name: 100, value: 400, between: 3, room: ROWS_ROOM };
     let rows = PEN.rows(&sheet, limits).into_iter().map(|(name, value)| format!("{name}: {value}"));
     section(rows.collect::<Vec<_>>().join("\n"));
@@ -76,7 +85,16 @@ struct Message {
 enum Block {
     Header { text: Text },
     Section { text: Text },
+    Actions { elements: [Button; 1] },
     Context { elements: [Text; 1] },
+}
+
+/// It opens an address, and asks nothing of an app.
+#[derive(Serialize)]
+struct Button {
+    r#type: &'static str,
+    text: Text,
+    url: String,
 }
 
 #[derive(Serialize)]

@@ -48,6 +48,7 @@ fn data(notice: &Notice, details_max: usize, field_max: usize) -> Data<'_> {
         title: clip(&notice.title, field_max),
         reason: clip(&notice.reason, field_max),
         advice: clip(&notice.advice, field_max),
+        keep_url: notice.link.as_deref(),
         since: notice.since.to_string(),
         details: notice
             .details
@@ -79,6 +80,9 @@ struct Data<'a> {
     title: &'a str,
     reason: &'a str,
     advice: &'a str,
+    /// A page that asks for how long to keep it; whoever has this address may do so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    keep_url: Option<&'a str>,
     since: String,
     /// A list and not an object: its order is meant for people.
     details: Vec<Detail<'a>>,

@@ -34,6 +34,7 @@ pub fn body(notice: &Notice) -> Result<Vec<u8>, serde_json::Error> {
                 version: "1.2",
                 fallback_text: PEN.headline(&sheet, TITLE_MAX),
                 body: blocks(&sheet),
+                actions: sheet.link.iter().map(|url| OpenUrl::new(url)).collect(),
             },
         }],
     })
@@ -101,6 +102,21 @@ struct Card {
     version: &'static str,
     fallback_text: String,
     body: Vec<Block>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    actions: Vec<OpenUrl>,
+}
+
+#[derive(Serialize)]
+struct OpenUrl {
+    r#type: &'static str,
+    title: &'static str,
+    url: String,
+}
+
+impl OpenUrl {
+    fn new(url: &str) -> Self {
+        Self { r#type: "Action.OpenUrl", title: "Keep it", url: url.to_owned() }
+    }
 }
 
 #[derive(Serialize)]

@@ -110,6 +110,17 @@ fn hostile() -> Notice {
 }
 
 /// What is left of a notice whose every text is nothing that can be shown.
+/// With the longest link that is sent.
+fn announcement() -> Notice {
+    let token = "0123456789abcdef".repeat(35);
+    Notice {
+        kind: "policy".into(),
+        title: "will be ended: dev-ana in 30m".into(),
+        link: Some(format!("https://watch.example.org/keep/{token}").into()),
+        ..deployment("dev-ana", Transition::Event)
+    }
+}
+
 fn empty() -> Notice {
     let nothing = "\0\u{202e}\u{200b}\r\n";
     Notice {
@@ -238,6 +249,30 @@ fn each_format_is_the_one_that_is_shown() {
     }
 }
 
+/// Whole and unescaped, or people cannot keep what they are told of.
+#[test]
+fn a_signed_link_is_whole_in_every_format_and_alone_where_it_could_be_cut() {
+    let notice = announcement();
+    let link = notice.link.as_deref().unwrap();
+    for (name, service) in services() {
+        assert!(
+            all_strings(&service, &notice).iter().any(|(_, text)| text.contains(link)),
+            "{name}: {}",
+            shown(&service, &notice)
+        );
+        let without = Notice { link: None, ..announcement() };
+        assert!(!shown(&service, &without).contains("/keep/"), "{name}");
+        if let Service::Standard { .. } | Service::Alertmanager { .. } = service {
+            continue;
+        }
+        for foul in ["javascript:alert(1)", "https://x/keep/a b", "https://x/keep/a>b", "https://x/keep/(a)"]
+        {
+            let foul = Notice { link: Some(foul.into()), ..announcement() };
+            assert_eq!(shown(&service, &foul), shown(&service, &without), "{name}");
+        }
+    }
+}
+
 #[test]
 fn fault_77_a_hostile_name_as_each_format_shows_it() {
     let short = Notice {
@@ -263,6 +298,7 @@ fn the_worst() -> Vec<(&'static str, Notice)> {
         ("nothing", empty()),
         ("members of nothing", digest(&|_| empty())),
         ("a group", group()),
+        ("an announcement", Notice { key: hostile().key, details: hostile().details, ..announcement() }),
         ("one", low_balance(Transition::Firing)),
     ]
 }
@@ -299,6 +335,7 @@ fn fault_77_slack_gets_no_markup_no_mention_and_nothing_too_long() {
                 "header" => (&block["text"], 150),
                 "section" => (&block["text"], 3_000),
                 "context" => (&block["elements"][0], 2_000),
+                "actions" => (&block["elements"][0]["text"], 75),
                 other => panic!("{other}"),
             };
             assert_eq!(text["type"], "plain_text");
@@ -340,7 +377,8 @@ fn fault_77_discord_mentions_nobody_and_stays_within_every_limit() {
             if path.ends_with("footer.text") {
                 continue;
             }
-            let mut rest = text.replace("**", "");
+            let own = notice.link.as_ref().map(|link| format!("[Keep it]({link})")).unwrap_or_default();
+            let mut rest = text.replace("**", "").replace(&own, "");
             for sign in
                 ["\\\\", "\\*", "\\_", "\\~", "\\`", "\\|", "\\<", "\\@", "\\]", "\\:", "\\>", "\\-", "\\#"]
             {

@@ -28,6 +28,9 @@ const VALUE_MAX: usize = 300;
 const ROWS_MAX: usize = 40;
 const BARS_MAX: usize = 8;
 const PREVIEW_MAX: usize = 140;
+const LINK_MAX: usize = 600;
+/// What the signed link is for.
+pub(super) const KEEP_IT: &str = "To keep it, open this; a page asks for how long";
 /// Width of a bar that is drawn in characters.
 const BAR_WIDTH: usize = 20;
 /// Width of text mails and terminal output, in characters.
@@ -45,6 +48,9 @@ pub fn text(notice: &Notice) -> String {
     let mut out = wrap(&format!("{}: {}", sheet.badge, sheet.title), WIDTH, "");
     for (heading, paragraph) in sheet.paragraphs() {
         out.push_str(&format!("\n{heading}\n{}", wrap(paragraph, WIDTH, "  ")));
+    }
+    if let Some(link) = &sheet.link {
+        out.push_str(&format!("\n{KEEP_IT}\n  {link}\n"));
     }
     let figures: Vec<_> = sheet.figures('#', '-').collect();
     if !figures.is_empty() {
@@ -104,6 +110,8 @@ pub(super) struct Sheet {
     pub(super) title: String,
     pub(super) reason: String,
     pub(super) advice: String,
+    /// The address under which the reader can keep what this tells of.
+    pub(super) link: Option<String>,
     bars: Vec<Drawn>,
     pub(super) rows: Vec<(String, String)>,
     /// The command that silences it, where that makes sense.
@@ -148,6 +156,7 @@ impl Sheet {
             title,
             reason: line(&notice.reason, PARAGRAPH_MAX),
             advice: line(&notice.advice, PARAGRAPH_MAX),
+            link: link(notice),
             bars: notice.bars.iter().take(BARS_MAX).map(Drawn::of).collect(),
             rows: rows(&notice.details),
             silence: silence::command(notice),
@@ -220,6 +229,22 @@ impl Mood {
             Self::Good => "#1e7a3c",
         }
     }
+}
+
+/// A group has none: it would be one of several.
+fn link(notice: &Notice) -> Option<String> {
+    let link = notice.link.as_deref().filter(|link| is_plain_link(link))?;
+    notice.together.members.is_empty().then(|| link.to_owned())
+}
+
+/// Nothing but what stands in an address unescaped: no format has to escape it, and none can make more of it.
+fn is_plain_link(link: &str) -> bool {
+    let plain = |c: char| {
+        c.is_ascii_alphanumeric() || matches!(c, ':' | '/' | '.' | '-' | '_' | '~' | '%' | '[' | ']')
+    };
+    link.len() <= LINK_MAX
+        && (link.starts_with("https://") || link.starts_with("http://"))
+        && link.chars().all(plain)
 }
 
 /// How many alerts are told of without being named.

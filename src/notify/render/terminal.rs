@@ -2,7 +2,7 @@
 //!
 //! It must never print an escape sequence that is not its own.
 
-use super::{Mood, Sheet, WIDTH, wrap};
+use super::{KEEP_IT, Mood, Sheet, WIDTH, wrap};
 use crate::model::Notice;
 
 /// A frame that is open to the right, so that wide characters cannot break it.
@@ -56,6 +56,11 @@ pub fn terminal(notice: &Notice, color: bool) -> String {
             let arrow = if index == 0 { ink.accent("→") } else { " ".to_owned() };
             push(&format!("{arrow} {line}"));
         }
+    }
+    if let Some(link) = &sheet.link {
+        push("");
+        push(&format!("{} {KEEP_IT}:", ink.accent("→")));
+        push(&format!("  {link}"));
     }
     push("");
     push(&ink.dim(&sheet.when));

@@ -225,6 +225,18 @@ fn an_end_and_a_test_read_well() {
 }
 
 #[test]
+fn an_announcement_has_its_signed_link_in_every_form_but_the_log() {
+    let link = "https://watch.example.org/keep/0a1b2c";
+    let notice = Notice { link: Some(link.into()), ..spot() };
+    insta::assert_snapshot!("announcement_text", text(&notice));
+    insta::assert_snapshot!("announcement_html", html(&notice));
+    insta::assert_snapshot!("announcement_terminal", terminal(&notice, false));
+    let href = format!("<a href=\"{}\"", link.replace('/', "&#x2f;"));
+    assert!(html(&notice).contains(&href));
+    assert!(!one_line(&notice).contains("/keep/"), "a log is read by others");
+}
+
+#[test]
 fn html_loads_nothing_from_outside() {
     for notice in mails() {
         let out = html(&notice);
