@@ -71,6 +71,23 @@ pub(super) fn deployment(id: &str) -> Deployment {
     }
 }
 
+/// Attached to `a`.
+pub(super) fn volume(id: &str) -> Volume {
+    Volume {
+        id: VolumeId::new(id),
+        created_at: T0,
+        name: "data".into(),
+        team: TeamId::new("t1"),
+        provider: "spheron-ai".into(),
+        status: VolumeStatus::Attached,
+        size_bytes: 1,
+        used_bytes: 1,
+        hourly_rate: Usd::from_cents(1),
+        attached_to: vec![DeploymentId::new("a")],
+        last_detached_at: None,
+    }
+}
+
 /// An account in which everything is in order: watched for hours, idle, and the policy armed.
 #[derive(Clone)]
 pub(super) struct Rig {

@@ -2,14 +2,14 @@
 //!
 //! It must never leave out when it happens, what is lost with it, and how to stop it.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use super::ground::Ground;
+use super::{ground::Ground, sight};
 use crate::{
     engine::words::{deployment_details, label},
     model::{
-        Action, AlertKey, EventId, Notice, Policy, Severity, Subject, Time, Together, Transition, Why,
-        Withheld, action::REMEMBERED, humanize, outbox::LOG,
+        Action, AlertKey, EventId, Feed, Grant, Notice, Policy, Severity, Subject, Time, Together,
+        Transition, Why, Withheld, action::REMEMBERED, humanize, outbox::LOG,
     },
 };
 
@@ -36,6 +36,8 @@ pub enum Tidings {
 /// Tells notices of one action apart; the announcement is the first.
 const ANNOUNCEMENT: i64 = 0;
 const DAILY: i64 = 7;
+/// An end that is put off goes by a new announcement after an hour, with a link of its own.
+const GRANTED_BEYOND: Duration = Duration::from_secs(24 * 3_600);
 
 struct Words {
     nth: i64,
@@ -43,6 +45,8 @@ struct Words {
     title: String,
     reason: String,
     advice: String,
+    /// When it is to end: up to then, and some time beyond, the reader may keep it by a link.
+    until: Option<Time>,
 }
 
 /// No rule can have this name: names have no slash.
@@ -58,7 +62,7 @@ pub fn announcement_id(action: &Action) -> EventId {
 /// Tells of one action.
 pub fn notice(ground: &Ground<'_>, action: &Action, tidings: &Tidings) -> Notice {
     let policy = ground.policies.policies.iter().find(|policy| policy.name == action.policy);
-    let Words { nth, severity, title, reason, advice } = say(ground, action, policy, tidings);
+    let Words { nth, severity, title, reason, advice, until } = say(ground, action, policy, tidings);
     let key = key(&action.policy, action.target.subject());
     let mut details: Vec<(Arc<str>, String)> =
         vec![("policy".into(), action.policy.to_string()), ("action".into(), action.id.to_string())];
@@ -83,7 +87,11 @@ pub fn notice(ground: &Ground<'_>, action: &Action, tidings: &Tidings) -> Notice
         at: ground.now,
         receivers: receivers(policy),
         together: Together::default(),
-        grant: None,
+        grant: until.map(|until| Grant {
+            action: action.id.clone(),
+            target: action.target.clone(),
+            expires: until.plus(GRANTED_BEYOND),
+        }),
         link: None,
     }
 }
@@ -105,11 +113,13 @@ fn say(ground: &Ground<'_>, action: &Action, policy: Option<&Policy>, tidings: &
                 severity: Severity::Warning,
                 title: format!("will be ended: {name} in {}", humanize(at.since(ground.now))),
                 reason: format!(
-                    "Policy {by} ends {name} not before {at}, {} after this notice has arrived, if all of this still holds then: {because}. Ending deletes the instance and its disk; volumes stay and go on billing. It costs {}/h.",
+                    "Policy {by} ends {name} not before {at}, {} after this notice has arrived, if all of this still holds then: {because}. It costs {}/h. {}",
                     humanize(grace),
-                    action.rate
+                    action.rate,
+                    lost(ground, action)
                 ),
                 advice: how_to_stop(action),
+                until: Some(at),
             }
         }
         Tidings::Reminder { at } => Words {
@@ -117,9 +127,11 @@ fn say(ground: &Ground<'_>, action: &Action, policy: Option<&Policy>, tidings: &
             severity: Severity::Warning,
             title: format!("will be ended: {name} in {}", humanize(at.since(ground.now))),
             reason: format!(
-                "Half of the time is over: policy {by} ends {name} not before {at}. Ending deletes the instance and its disk."
+                "Half of the time is over: policy {by} ends {name} not before {at}. {}",
+                lost(ground, action)
             ),
             advice: how_to_stop(action),
+            until: Some(*at),
         },
         Tidings::Done => Words {
             nth: 2,
@@ -132,6 +144,7 @@ fn say(ground: &Ground<'_>, action: &Action, policy: Option<&Policy>, tidings: &
                 action.rate
             ),
             advice: "Nothing to do. Volumes that were attached to it stay, and go on billing.".to_owned(),
+            until: None,
         },
         Tidings::Failed | Tidings::Refused { .. } | Tidings::NotConfirmed => trouble(&name, action, tidings),
         Tidings::CalledOff { why } => Words {
@@ -140,7 +153,25 @@ fn say(ground: &Ground<'_>, action: &Action, policy: Option<&Policy>, tidings: &
             title: format!("not ended: {name}"),
             reason: format!("What policy {by} announced for {name} is called off: {why}."),
             advice: "Nothing to do. If it qualifies again, it is announced again.".to_owned(),
+            until: None,
         },
+    }
+}
+
+/// What goes with it, and what stays.
+fn lost(ground: &Ground<'_>, action: &Action) -> String {
+    const DISK: &str = "Ending deletes the instance and its disk";
+    let snapshot = ground.snapshot;
+    let volumes = snapshot.volumes.values().filter(|tracked| {
+        tracked.gone_at.is_none() && tracked.volume.attached_to.contains(&action.target.id)
+    });
+    let names: Vec<String> = volumes.map(|tracked| label(&tracked.volume.name, &tracked.volume.id)).collect();
+    let known = snapshot.feeds.get(&Feed::Volumes).is_some_and(sight::is_whole);
+    match (names.as_slice(), known) {
+        ([], true) => format!("{DISK}; no volume is attached, so all its data are lost."),
+        ([], false) => format!("{DISK}; whether a volume is attached is not known now."),
+        ([one], _) => format!("{DISK}; its volume {one} stays, and goes on billing."),
+        (some, _) => format!("{DISK}; its volumes stay, and go on billing: {}.", some.join(", ")),
     }
 }
 
@@ -183,7 +214,7 @@ fn trouble(name: &str, action: &Action, tidings: &Tidings) -> Words {
             "Nothing to do: if it still qualifies, it is announced again.".to_owned(),
         ),
     };
-    Words { nth, severity: Severity::Critical, title, reason, advice }
+    Words { nth, severity: Severity::Critical, title, reason, advice, until: None }
 }
 
 fn how_to_stop(action: &Action) -> String {

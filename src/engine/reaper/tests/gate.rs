@@ -5,20 +5,7 @@ use crate::model::{Hold, Shrunk};
 fn at_the_last_gate(require_volume: bool) -> Rig {
     let policy = Policy { require_volume, ..idle_policy() };
     let mut rig = Rig::new(policies(vec![policy]));
-    let volume = Volume {
-        id: VolumeId::new("v"),
-        created_at: T0,
-        name: "data".into(),
-        team: TeamId::new("t1"),
-        provider: "spheron-ai".into(),
-        status: VolumeStatus::Attached,
-        size_bytes: 1,
-        used_bytes: 1,
-        hourly_rate: Usd::from_cents(1),
-        attached_to: vec![DeploymentId::new("a")],
-        last_detached_at: None,
-    };
-    let tracked = TrackedVolume { volume, first_seen: T0, gone_at: None };
+    let tracked = TrackedVolume { volume: volume("v"), first_seen: T0, gone_at: None };
     let ready = Rig::ready_with(rig.reaper.policies().clone(), &["a"]);
     rig = ready;
     rig.snapshot.volumes.insert(VolumeId::new("v"), tracked.into());

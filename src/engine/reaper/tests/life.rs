@@ -38,6 +38,8 @@ fn an_idle_deployment_is_announced_reminded_read_committed_requested_and_verifie
     assert!(first.notices[0].reason.contains("Ending deletes the instance and its disk"));
     assert!(first.notices[0].advice.contains("spheron-watch keep a --for 1d"));
     assert_eq!(first.notices[0].receivers, ["ops".into()]);
+    let grant = first.notices[0].grant.as_ref().unwrap();
+    assert_eq!((&*grant.target.id.to_string(), grant.expires), ("a", rig.now.plus(MINUTE * 30 + HOUR * 24)));
     assert!(rig.pass(MINUTE * 10).shifts.is_empty(), "nobody was told yet");
     rig.deliver(&first.notices, "log");
     assert!(rig.pass(MINUTE).shifts.is_empty(), "the log is nobody");
@@ -46,6 +48,7 @@ fn an_idle_deployment_is_announced_reminded_read_committed_requested_and_verifie
     let half = rig.pass(MINUTE * 15);
     assert_eq!(half.notices.len(), 1);
     assert_eq!(half.notices[0].title, "will be ended: dev-a in 15m");
+    assert_eq!(half.notices[0].grant.as_ref().unwrap().action, grant.action);
     assert!(half.shifts.is_empty() && half.acts.is_empty());
     let until = rig.pass(MINUTE * 15);
     assert_eq!(names(&until), ["announced > final read: the grace is over"]);
@@ -71,10 +74,33 @@ fn an_idle_deployment_is_announced_reminded_read_committed_requested_and_verifie
         ]
     );
     assert_eq!(done.notices[0].title, "ended: dev-a");
+    assert_eq!(done.notices[0].grant, None);
     assert!(done.notices[0].reason.contains("$48.00 in the 1d"), "{}", done.notices[0].reason);
     let ids: BTreeSet<_> =
         first.notices.iter().chain(&half.notices).chain(&done.notices).map(|notice| &notice.id).collect();
     assert_eq!(ids.len(), 3, "each has an id of its own");
+}
+
+#[test]
+fn an_announcement_says_what_is_lost_and_what_stays() {
+    let said = |prepare: &dyn Fn(&mut Rig)| {
+        let mut rig = Rig::ready();
+        prepare(&mut rig);
+        rig.step().notices[0].reason.clone()
+    };
+    let add = |rig: &mut Rig, id: &str, to: &str| {
+        let volume = Volume { attached_to: vec![DeploymentId::new(to)], ..volume(id) };
+        let tracked = TrackedVolume { volume, first_seen: T0, gone_at: None };
+        rig.snapshot.volumes.insert(VolumeId::new(id), tracked.into());
+    };
+    let none = said(&|_| {});
+    assert!(none.ends_with("its disk; no volume is attached, so all its data are lost."), "{none}");
+    let other = said(&|rig| add(rig, "v", "b"));
+    assert_eq!(other, none);
+    let one = said(&|rig| add(rig, "v", "a"));
+    assert!(one.ends_with("its disk; its volume data stays, and goes on billing."), "{one}");
+    let unknown = said(&|rig| drop(rig.snapshot.feeds.remove(&Feed::Volumes)));
+    assert!(unknown.ends_with("whether a volume is attached is not known now."), "{unknown}");
 }
 
 #[test]
