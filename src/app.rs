@@ -33,6 +33,7 @@ mod supervisor;
 
 pub use parts::{
     activity_sources, cadence, find_key, outward, policies, prober_options, receivers, transport_options,
+    whole_policies,
 };
 pub use records::Archive;
 pub use supervisor::{Supervisor, status_line};

@@ -10,6 +10,8 @@
 #[path = "api/deliveries.rs"]
 mod deliveries;
 mod fleet;
+#[path = "api/policies.rs"]
+mod policies;
 
 use std::{
     collections::BTreeMap,
@@ -45,6 +47,63 @@ use tokio_util::sync::CancellationToken;
 
 const START: Time = Time::from_secs(1_790_000_000);
 const HOUR: Duration = Duration::from_secs(3_600);
+
+/// Of orders about policies: nobody takes them.
+#[macro_export]
+macro_rules! no_wishes {
+    () => {
+        fn keep(&self, _: spheron_watch::model::Keep) -> spheron_watch::serve::api::Asking<'_, bool> {
+            Box::pin(std::future::ready(None))
+        }
+        fn end_keep(&self, _: std::sync::Arc<str>) -> spheron_watch::serve::api::Asking<'_, bool> {
+            Box::pin(std::future::ready(None))
+        }
+        fn cancel(
+            &self,
+            _: spheron_watch::model::ActionId,
+            _: spheron_watch::model::Cancel,
+        ) -> spheron_watch::serve::api::Asking<'_, Result<(), spheron_watch::model::CancelError>> {
+            Box::pin(std::future::ready(None))
+        }
+        fn arm(
+            &self,
+            _: std::sync::Arc<str>,
+            _: std::sync::Arc<str>,
+            _: std::sync::Arc<str>,
+        ) -> spheron_watch::serve::api::Asking<
+            '_,
+            Result<spheron_watch::model::Arming, spheron_watch::model::ArmError>,
+        > {
+            Box::pin(std::future::ready(None))
+        }
+        fn disarm(
+            &self,
+            _: std::sync::Arc<str>,
+            _: std::sync::Arc<str>,
+        ) -> spheron_watch::serve::api::Asking<'_, bool> {
+            Box::pin(std::future::ready(None))
+        }
+    };
+}
+
+/// Of actions: the database has none.
+#[macro_export]
+macro_rules! no_actions {
+    () => {
+        fn actions(
+            &self,
+            _: &str,
+        ) -> Result<Vec<spheron_watch::model::Action>, spheron_watch::serve::api::Problem> {
+            Ok(Vec::new())
+        }
+        fn shifts(
+            &self,
+            _: &spheron_watch::model::ActionId,
+        ) -> Result<Vec<spheron_watch::model::Shift>, spheron_watch::serve::api::Problem> {
+            Ok(Vec::new())
+        }
+    };
+}
 
 fn rule(name: &str, kind: RuleKind, severity: Severity) -> Rule {
     Rule {
@@ -121,8 +180,14 @@ fn silence(id: &str, rule: &str, starts: Time, ends: Time) -> Silence {
 fn get(view: &View, path: &str, query: &str) -> Result<Value, Problem> {
     let held = if api::asks_why(path) { reasons() } else { Vec::new() };
     let books = Books::default();
-    let look =
-        Look { view, held: &held, now: START.plus(HOUR), source: Source::Daemon, records: Some(&books) };
+    let look = Look {
+        view,
+        held: &held,
+        policies: None,
+        now: START.plus(HOUR),
+        source: Source::Daemon,
+        records: Some(&books),
+    };
     api::get(look, path, query).map(|text| serde_json::from_str(&text).unwrap())
 }
 
@@ -176,6 +241,8 @@ struct Books {
 }
 
 impl Records for Books {
+    no_actions!();
+
     fn deliveries(&self, _: &DeliveriesAsk) -> Result<Vec<Dispatch>, Problem> {
         Ok(Vec::new())
     }
@@ -211,7 +278,8 @@ fn the_costs_by_subject() {
 fn costs_name_the_whole_hours_that_they_are_of() {
     let (view, books) = (view(), Books::default());
     let now = START.plus(HOUR);
-    let look = Look { view: &view, held: &[], now, source: Source::Daemon, records: Some(&books) };
+    let look =
+        Look { view: &view, held: &[], policies: None, now, source: Source::Daemon, records: Some(&books) };
     let get =
         |query: &str| api::get(look, "/costs", query).map(|t| serde_json::from_str::<Value>(&t).unwrap());
     let asked = || books.asked.lock().unwrap().pop();
@@ -265,8 +333,14 @@ fn why_a_deployment() {
 #[test]
 fn a_database_claims_no_judgement_and_no_freshness() {
     let view = view();
-    let look =
-        Look { view: &view, held: &[], now: START.plus(HOUR * 3), source: Source::Database, records: None };
+    let look = Look {
+        view: &view,
+        held: &[],
+        policies: None,
+        now: START.plus(HOUR * 3),
+        source: Source::Database,
+        records: None,
+    };
     let status: Value = serde_json::from_str(&api::get(look, "/status", "").unwrap()).unwrap();
     assert_eq!((&status["source"], &status["fresh"]), (&json!("database"), &json!(false)));
     assert_eq!(status["data_at"], START.plus(HOUR).to_string(), "as old as its last balance");
@@ -368,7 +442,7 @@ fn a_deployment_is_found_by_id_name_or_the_beginning_of_either_and_never_guessed
 fn an_ended_deployment_is_current_for_a_quarter_of_an_hour() {
     let mut view = view();
     let current = |view: &View, now: Time| {
-        let look = Look { view, held: &[], now, source: Source::Daemon, records: None };
+        let look = Look { view, held: &[], policies: None, now, source: Source::Daemon, records: None };
         let page: Value =
             serde_json::from_str(&api::get(look, "/deployments", "current=true").unwrap()).unwrap();
         page["total"].as_u64().unwrap()
@@ -387,7 +461,14 @@ fn fault_81_ten_thousand_deployments_come_in_pages_that_add_up() {
     let view = fleet::standard(10_000, START);
     let (mut offset, mut seen, mut pages) = (0, Vec::new(), 0);
     loop {
-        let look = Look { view: &view, held: &[], now: START, source: Source::Daemon, records: None };
+        let look = Look {
+            view: &view,
+            held: &[],
+            policies: None,
+            now: START,
+            source: Source::Daemon,
+            records: None,
+        };
         let text = api::get(look, "/deployments", &format!("offset={offset}")).unwrap();
         assert!(text.len() < 1 << 20, "a page of {} bytes", text.len());
         let page: Value = serde_json::from_str(&text).unwrap();
@@ -443,6 +524,8 @@ impl Loop {
 }
 
 impl Orders for Loop {
+    no_wishes!();
+
     fn silence(&self, silence: Silence) -> Sending<'_> {
         self.change(|snapshot| {
             snapshot.silences.insert(silence.id.clone(), Arc::new(silence));
@@ -640,6 +723,8 @@ async fn a_change_that_nobody_makes_is_not_said_to_be_made() {
     #[derive(Debug)]
     struct Gone;
     impl Orders for Gone {
+        no_wishes!();
+
         fn silence(&self, _: Silence) -> Sending<'_> {
             Box::pin(std::future::ready(false))
         }
@@ -675,6 +760,8 @@ async fn a_change_that_nobody_makes_is_not_said_to_be_made() {
 struct Later(tokio::sync::mpsc::UnboundedSender<Option<Silence>>);
 
 impl Orders for Later {
+    no_wishes!();
+
     fn silence(&self, silence: Silence) -> Sending<'_> {
         Box::pin(std::future::ready(self.0.send(Some(silence)).is_ok()))
     }
@@ -727,7 +814,7 @@ struct Core {
 
 impl Reasons for Core {
     fn policies(&self) -> PolicyAnswer<'_> {
-        Box::pin(std::future::ready(None))
+        Box::pin(std::future::ready((!self.ended).then(Arc::default)))
     }
 
     fn held(&self) -> Answer<'_> {

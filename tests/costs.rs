@@ -91,7 +91,14 @@ fn the_api_reads_them_from_the_file_beside_the_writer() {
     db.commit(&record(0, vec![charge(1, 0, 7, ChargeKind::Accrued), charge(2, 0, 5, ChargeKind::Accrued)]))
         .unwrap();
     let (view, archive) = (View::default(), Archive::new(path.clone(), Clock::system()));
-    let look = Look { view: &view, held: &[], now: hour(1), source: Source::Daemon, records: Some(&archive) };
+    let look = Look {
+        view: &view,
+        held: &[],
+        policies: None,
+        now: hour(1),
+        source: Source::Daemon,
+        records: Some(&archive),
+    };
     let get =
         |query: &str| api::get(look, "/costs", query).map(|t| serde_json::from_str::<Costs>(&t).unwrap());
     let by_subject = get("by=subject").unwrap();

@@ -139,16 +139,25 @@ pub fn activity_sources(settings: &Settings, env: &Env) -> Result<Vec<Source>, A
             }
             ActivityKind::VolumeGrowth => activity::Kind::VolumeGrowth,
         };
-        let watch = ActivitySource {
-            name: given.name.clone(),
-            every: given.every,
-            matcher: given.matcher.clone(),
-            only_busy: given.kind == ActivityKind::VolumeGrowth,
-            settings: format!("{given:?}").into(),
-        };
+        let watch = watch(given);
         Ok(Source { watch, kind, reach: if given.allow_private { Reach::Private } else { Reach::Public } })
     };
     settings.activity.iter().map(source).collect()
+}
+
+fn watch(given: &config::Activity) -> ActivitySource {
+    ActivitySource {
+        name: given.name.clone(),
+        every: given.every,
+        matcher: given.matcher.clone(),
+        only_busy: given.kind == ActivityKind::VolumeGrowth,
+        settings: format!("{given:?}").into(),
+    }
+}
+
+/// As [`policies`], with the sources that the daemon has: for those who look without one.
+pub fn whole_policies(settings: &Settings) -> Policies {
+    Policies { sources: settings.activity.iter().map(watch).collect(), ..policies(settings) }
 }
 
 /// All that the configuration says of ending deployments, but for the sources: those that speak are the loop's.

@@ -6,7 +6,7 @@ use std::{fmt, path::PathBuf, time::Duration};
 
 use crate::{
     clock::Clock,
-    model::{Cost, CostBy, DeliveriesAsk, Dispatch, Time},
+    model::{Action, ActionId, Cost, CostBy, DeliveriesAsk, Dispatch, Shift, Time},
     serve::api::{Problem, Records},
     store::Reader,
 };
@@ -37,6 +37,14 @@ impl Records for Archive {
 
     fn deliveries(&self, ask: &DeliveriesAsk) -> Result<Vec<Dispatch>, Problem> {
         self.reader()?.deliveries(ask).map_err(unreadable)
+    }
+
+    fn actions(&self, prefix: &str) -> Result<Vec<Action>, Problem> {
+        self.reader()?.actions(prefix).map_err(unreadable)
+    }
+
+    fn shifts(&self, action: &ActionId) -> Result<Vec<Shift>, Problem> {
+        self.reader()?.shifts(action).map_err(unreadable)
     }
 }
 

@@ -5,7 +5,7 @@
 use std::{path::Path, sync::Arc};
 
 use tokio::{
-    sync::{mpsc, watch},
+    sync::{mpsc, oneshot, watch},
     task::JoinSet,
 };
 use tokio_util::sync::CancellationToken;
@@ -14,16 +14,27 @@ use super::AppError;
 use crate::{
     clock::Clock,
     drive::Control,
-    model::{Silence, View},
+    model::{ActionId, ArmError, Arming, Cancel, CancelError, Keep, Silence, View},
     serve::{
         self, ServeError, ServeOptions, Socket,
-        api::{Orders, Sending},
+        api::{Asking, Orders, Sending},
     },
 };
 
 /// Hands what the API is asked to change to the loop.
 #[derive(Debug)]
 pub struct Switchboard(pub mpsc::Sender<Control>);
+
+impl Switchboard {
+    fn ask<T: Send + 'static>(&self, order: impl FnOnce(oneshot::Sender<T>) -> Control) -> Asking<'_, T> {
+        let (reply, answer) = oneshot::channel();
+        let order = order(reply);
+        Box::pin(async move {
+            self.0.send(order).await.ok()?;
+            answer.await.ok()
+        })
+    }
+}
 
 impl Orders for Switchboard {
     fn silence(&self, silence: Silence) -> Sending<'_> {
@@ -32,6 +43,26 @@ impl Orders for Switchboard {
 
     fn end_silence(&self, id: Arc<str>) -> Sending<'_> {
         Box::pin(async move { self.0.send(Control::EndSilence(id)).await.is_ok() })
+    }
+
+    fn keep(&self, keep: Keep) -> Asking<'_, bool> {
+        self.ask(|reply| Control::Keep { keep, reply })
+    }
+
+    fn end_keep(&self, id: Arc<str>) -> Asking<'_, bool> {
+        self.ask(|reply| Control::EndKeep { id, reply })
+    }
+
+    fn cancel(&self, action: ActionId, cancel: Cancel) -> Asking<'_, Result<(), CancelError>> {
+        self.ask(|reply| Control::Cancel { action, cancel, reply })
+    }
+
+    fn arm(&self, policy: Arc<str>, code: Arc<str>, by: Arc<str>) -> Asking<'_, Result<Arming, ArmError>> {
+        self.ask(|reply| Control::Arm { policy, code, by, reply })
+    }
+
+    fn disarm(&self, policy: Arc<str>, by: Arc<str>) -> Asking<'_, bool> {
+        self.ask(|reply| Control::Disarm { policy, by, reply })
     }
 }
 

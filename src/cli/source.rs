@@ -8,11 +8,11 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::client::{Client, ClientError};
 use crate::{
-    app::Archive,
+    app::{Archive, whole_policies},
     clock::Clock,
     config::{self, Env, Settings},
     engine::{Engine, Money},
-    model::{Held, Time, View, humanize},
+    model::{Held, Policy, PolicyReasons, Time, View, humanize},
     serve::api::{self, Look, Page, Problem},
     store::{Reader, Recovered},
 };
@@ -36,6 +36,7 @@ pub enum SourceError {
 struct Known {
     view: View,
     held: Vec<Held>,
+    policies: PolicyReasons,
     archive: Archive,
 }
 
@@ -95,9 +96,9 @@ impl Source {
     }
 
     fn ask_database(&self, known: &Known, path: &str, query: &str) -> Result<String, SourceError> {
-        let Known { view, held, archive } = known;
+        let Known { view, held, policies, archive } = known;
         let (now, source) = (self.clock.now(), api::Source::Database);
-        let look = Look { view, held, now, source, records: Some(archive) };
+        let look = Look { view, held, policies: Some(policies), now, source, records: Some(archive) };
         api::get(look, path, query).map_err(SourceError::Refused)
     }
 
@@ -132,16 +133,26 @@ fn view(recovered: Recovered, archive: Archive, settings: &Settings, now: Time) 
     let (firing, latent) = (engine.firing(), engine.latent());
     // Forecasts come of a step; what else it decides is nobody's.
     drop(engine.step(&recovered.snapshot, now));
+    let policies = whole_policies(settings);
+    // After it, so that no action takes a step that no daemon took.
+    let engine = engine.with_policies(policies.clone(), recovered.actions.clone());
+    let preview = |policy: &Policy| engine.preview(&policy.name, &recovered.snapshot, now);
+    let reasons = PolicyReasons {
+        previews: policies.policies.iter().filter_map(preview).collect(),
+        verdicts: engine.policy_verdicts(&recovered.snapshot, now),
+    };
     let view = View {
         firing,
         latent,
         forecasts: engine.forecasts().clone(),
         snapshot: Arc::new(recovered.snapshot),
         rules: Arc::new(settings.rules.clone()),
+        policies: Arc::new(policies),
+        actions: Arc::new(recovered.actions),
         config_reload_ok: true,
         ..View::default()
     };
-    Known { view, held, archive }
+    Known { view, held, policies: reasons, archive }
 }
 
 /// A document for `-o json`: what the API gave, indented.

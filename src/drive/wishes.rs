@@ -6,8 +6,8 @@ use std::{sync::Arc, time::Duration};
 
 use super::{core::Core, questions::Knows};
 use crate::model::{
-    Act, ActReceipt, Action, ActionId, ArmError, Arming, Cancel, Heard, Held, Keep, Policy, PolicyReasons,
-    Time,
+    Act, ActReceipt, ActionId, ArmError, Arming, Cancel, CancelError, Heard, Held, Keep, Policy,
+    PolicyReasons, Time,
 };
 
 /// More keeps than this at a time are no longer a person's.
@@ -49,14 +49,12 @@ impl Core {
         }
     }
 
-    /// `false`: there is no such action, or it is too late to stop it.
-    pub fn cancel(&mut self, action: ActionId, cancel: Cancel) -> bool {
-        let stoppable = |known: &Action| known.id == action && known.stage.name().is_stoppable();
-        let found = self.engine.actions().any(stoppable);
-        if found {
-            self.snapshot.cancels.entry(action).or_insert(cancel);
-        }
-        found
+    /// The next step stops it.
+    pub fn cancel(&mut self, action: ActionId, cancel: Cancel) -> Result<(), CancelError> {
+        let known = self.engine.actions().find(|known| known.id == action);
+        known.ok_or(CancelError::NoSuchAction)?.stage.name().cancellable()?;
+        self.snapshot.cancels.entry(action).or_insert(cancel);
+        Ok(())
     }
 
     /// From the next step on it is armed as it stands, if the code is that of what it would end.

@@ -10,6 +10,7 @@ pub mod forecast;
 pub mod group;
 pub mod hold;
 pub mod hours;
+pub mod keep;
 pub mod ledger;
 pub mod meter;
 pub mod money;
@@ -28,8 +29,8 @@ pub mod view;
 pub mod wish;
 
 pub use action::{
-    Act, ActReceipt, Action, ActionId, Came, Cancel, Check, Deed, DeleteAnswer, FinalRead, Proof, Shift,
-    Slot, Stage, StageName, Target, Withheld,
+    Act, ActReceipt, Action, ActionId, Came, Cancel, CancelError, Check, Deed, DeleteAnswer, FinalRead,
+    Proof, Shift, Slot, Stage, StageName, Target, Withheld,
 };
 pub use activity::{Activity, ActivitySample, ActivitySource, Reading, SourceActivity, Unit};
 pub use alert::{
@@ -40,12 +41,13 @@ pub use forecast::{Finding, Forecast, Spend};
 pub use group::{Entry, Group, GroupKey, Grouping, Label};
 pub use hold::{Hold, Why};
 pub use hours::Hours;
+pub use keep::{Keep, WishError};
 pub use ledger::{Books, Charge, ChargeKind, Cost, CostBy, Line, Purse};
 pub use meter::{Meter, NoMeter};
 pub use money::Usd;
 pub use observation::{Facts, Failure, FailureKind, Feed, Listing, Observation, Outcome, Scope, Unreadable};
 pub use outbox::{DeliveriesAsk, Delivery, Dispatch, Heard, OutboxRow, Progress, Receipt, Told};
-pub use policy::{ArmError, Arming, Candidate, Condition, Keep, Policies, Policy, Preview, Safety};
+pub use policy::{ArmError, Arming, Candidate, Condition, Policies, Policy, Preview, Safety};
 pub use push::{Labels, Push};
 pub use query::{Placeholder, Query};
 pub use reasons::{Answer, PolicyAnswer, PolicyReasons, Reasons};

@@ -1,4 +1,4 @@
-//! Policies: which deployments may be ended, when, and within which limits; keeps and arming, which decide over them.
+//! Policies: which deployments may be ended, when, and within which limits; and arming, which decides over them.
 //!
 //! It must never match by default: an empty selector matches nothing, and a policy that was not armed as it stands is a dry run.
 
@@ -110,25 +110,6 @@ impl Safety {
             let name = MatchKey::ALL.iter().find(|(_, of)| of == key).map_or("match", |(name, _)| *name);
             alone.matches_deployment(deployment, team_name).then_some(name)
         })
-    }
-}
-
-/// A person's "do not end this one before then".
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Keep {
-    pub id: Arc<str>,
-    pub target: Target,
-    /// `None`: forever.
-    pub until: Option<Time>,
-    pub by: Arc<str>,
-    pub reason: Arc<str>,
-    pub at: Time,
-}
-
-impl Keep {
-    /// A keep from a clock that was ahead holds too: any doubt keeps.
-    pub fn holds(&self, now: Time) -> bool {
-        self.until.is_none_or(|until| now < until)
     }
 }
 

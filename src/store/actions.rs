@@ -154,6 +154,45 @@ pub fn actions(conn: &Connection) -> Result<Vec<Action>, StoreError> {
     Ok(actions)
 }
 
+/// The actions whose id begins so, open ones first, then those that were over last; `""`: all, as many as may matter.
+pub fn beginning(conn: &Connection, prefix: &str) -> Result<Vec<Action>, StoreError> {
+    let mut select = conn.prepare_cached(
+        "SELECT body FROM action WHERE id >= ?1 AND id < ?1 || char(1114111)
+         ORDER BY over IS NOT NULL, over DESC LIMIT ?2",
+    )?;
+    let mut rows = select.query(params![prefix, OVER_MAX])?;
+    let mut actions = Vec::new();
+    while let Some(row) = rows.next()? {
+        actions.push(json("action", &row.get::<_, String>(0)?)?);
+    }
+    Ok(actions)
+}
+
+/// Every step of an action, oldest first.
+pub fn shifts(conn: &Connection, action: &ActionId) -> Result<Vec<Shift>, StoreError> {
+    let mut select = conn.prepare_cached(
+        "SELECT at, from_stage, to_stage, reason FROM shift WHERE action = ?1 ORDER BY seq",
+    )?;
+    let mut rows = select.query([action.as_str()])?;
+    let mut shifts = Vec::new();
+    while let Some(row) = rows.next()? {
+        let from: Option<String> = row.get(1)?;
+        shifts.push(Shift {
+            action: action.clone(),
+            at: Time::from_millis(row.get(0)?),
+            from: from.as_deref().map(stage).transpose()?,
+            to: stage(&row.get::<_, String>(2)?)?,
+            reason: json("shift", &row.get::<_, String>(3)?)?,
+        });
+    }
+    Ok(shifts)
+}
+
+fn stage(text: &str) -> Result<StageName, StoreError> {
+    let known = StageName::ALL.into_iter().find(|stage| stage.as_str() == text);
+    known.ok_or_else(|| StoreError::Unreadable { table: "shift", what: format!("no stage: {text:?}") })
+}
+
 /// Who took the announcements of the open actions, and which receivers ever took anything.
 pub fn heard(conn: &Connection) -> Result<Heard, StoreError> {
     let mut heard = Heard::default();

@@ -11,14 +11,14 @@ use std::{
 use rusqlite::Connection;
 
 use super::{
-    OpenError, Options, Recovered, StoreError,
+    OpenError, Options, Recovered, StoreError, actions,
     codes::{self, Dictionary},
     costs, deliveries, open,
     recall::{self, AsOf},
 };
 use crate::{
     clock::Clock,
-    model::{Cost, CostBy, DeliveriesAsk, Dispatch, Feed, PollRow, Snapshot, Time},
+    model::{Action, ActionId, Cost, CostBy, DeliveriesAsk, Dispatch, Feed, PollRow, Shift, Snapshot, Time},
 };
 
 /// Between two looks at the clock, in SQLite's virtual instructions: some tens of microseconds.
@@ -65,6 +65,16 @@ impl Reader {
     /// What went to whom, the newest first.
     pub fn deliveries(&mut self, ask: &DeliveriesAsk) -> Result<Vec<Dispatch>, StoreError> {
         self.read(|conn| deliveries::list(conn, ask))
+    }
+
+    /// The actions whose id begins so; `""`: all, as many as may matter.
+    pub fn actions(&mut self, prefix: &str) -> Result<Vec<Action>, StoreError> {
+        self.read(|conn| actions::beginning(conn, prefix))
+    }
+
+    /// Every step of an action, oldest first.
+    pub fn shifts(&mut self, action: &ActionId) -> Result<Vec<Shift>, StoreError> {
+        self.read(|conn| actions::shifts(conn, action))
     }
 
     /// What was true at a time: at the end of the last step, in the order of writing, that is not after it.

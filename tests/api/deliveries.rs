@@ -33,7 +33,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{Got, START, ask, fleet, over_socket, view};
+use crate::{Got, START, ask, fleet, no_actions, over_socket, view};
 
 fn notice(nth: u32, receivers: &[&str]) -> Notice {
     let key = AlertKey { rule: format!("rule-{nth}").into(), subject: Subject::Team { id: fleet::team(1) } };
@@ -180,6 +180,8 @@ async fn deliveries_are_filtered_and_their_pages_add_up_while_new_ones_come() {
 struct Broken;
 
 impl Records for Broken {
+    no_actions!();
+
     fn costs(&self, _: Time, _: Time, _: CostBy) -> Result<Vec<Cost>, Problem> {
         Err(Problem::new(503, "the database cannot be read now"))
     }
@@ -226,6 +228,8 @@ struct Slow {
 }
 
 impl Records for Slow {
+    no_actions!();
+
     fn costs(&self, _: Time, _: Time, _: CostBy) -> Result<Vec<Cost>, Problem> {
         Err(Problem::new(503, "the database cannot be read now"))
     }

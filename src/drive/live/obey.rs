@@ -11,7 +11,7 @@ use super::Running;
 use crate::{
     activity::Source,
     drive::{outbox::Deliver, outward::Outward, poller::Cadence},
-    model::{ActionId, ArmError, Arming, Cancel, Glob, Grouping, Keep, Policies, Rule, Silence},
+    model::{ActionId, ArmError, Arming, Cancel, CancelError, Glob, Grouping, Keep, Policies, Rule, Silence},
 };
 
 /// A configuration to put in force at once.
@@ -34,12 +34,22 @@ pub enum Control {
     Silence(Silence),
     /// End the silence of this id.
     EndSilence(Arc<str>),
-    /// Keep a deployment, or replace the keep of the same id. Its sender has checked it.
-    Keep(Keep),
-    /// End the keep of this id.
-    EndKeep(Arc<str>),
+    /// Keep a deployment, or replace the keep of the same id. Its sender has checked it. `false`: there are too many.
+    Keep {
+        keep: Keep,
+        reply: oneshot::Sender<bool>,
+    },
+    /// End the keep of this id; `false`: none that holds has it.
+    EndKeep {
+        id: Arc<str>,
+        reply: oneshot::Sender<bool>,
+    },
     /// Stop this action, if it is not too late.
-    Cancel(ActionId, Cancel),
+    Cancel {
+        action: ActionId,
+        cancel: Cancel,
+        reply: oneshot::Sender<Result<(), CancelError>>,
+    },
     /// Switch a policy from dry run to real. The reply comes after the commit.
     Arm {
         policy: Arc<str>,
@@ -93,43 +103,61 @@ impl Running {
                     tracing::warn!(%id, "no silence of this id holds or is to come; nothing was ended");
                 }
             }
-            Control::Keep(keep) => {
-                let id = keep.id.clone();
-                if !self.core.keep(keep, self.clock.now()) {
-                    tracing::warn!(%id, "a keep was refused: there are too many");
-                }
+            Control::Keep { keep, reply } => self.keep(keep, reply),
+            Control::EndKeep { id, reply } => {
+                let ended = self.core.end_keep(&id, self.clock.now());
+                self.answer(reply, ended, ended);
             }
-            Control::EndKeep(id) => {
-                if !self.core.end_keep(&id, self.clock.now()) {
-                    tracing::warn!(%id, "no keep of this id holds; nothing was ended");
-                }
-            }
-            Control::Cancel(action, cancel) => {
-                if !self.core.cancel(action.clone(), cancel) {
-                    tracing::warn!(%action, "no action of this id can be stopped; nothing was cancelled");
-                }
-            }
-            Control::Arm { policy, code, by, reply } => {
-                let armed = self.core.arm(&policy, &code, by.clone(), self.clock.now());
-                match &armed {
-                    Ok(_) => tracing::warn!(%policy, %by, "armed: from now on it ends what it matches"),
-                    Err(error) => tracing::warn!(%policy, %by, "not armed: {error}"),
-                }
-                self.reply_after_commit(reply, armed);
-            }
+            Control::Cancel { action, cancel, reply } => self.cancel(action, cancel, reply),
+            Control::Arm { policy, code, by, reply } => self.arm(&policy, &code, by, reply),
             Control::Disarm { policy, by, reply } => {
                 let was_armed = self.core.disarm(&policy);
                 tracing::warn!(%policy, %by, was_armed, "disarmed");
-                self.reply_after_commit(reply, was_armed);
+                self.answer(reply, was_armed, true);
             }
             Control::Summary => self.log_summary(),
         }
     }
 
-    fn reply_after_commit<T: Send + 'static>(&mut self, reply: oneshot::Sender<T>, value: T) {
-        self.replies.push(Box::new(move || {
-            // Who gave up meanwhile needs no answer.
-            let _ = reply.send(value);
-        }));
+    fn keep(&mut self, keep: Keep, reply: oneshot::Sender<bool>) {
+        let id = keep.id.clone();
+        let kept = self.core.keep(keep, self.clock.now());
+        if !kept {
+            tracing::warn!(%id, "a keep was refused: there are too many");
+        }
+        self.answer(reply, kept, kept);
+    }
+
+    fn cancel(&mut self, action: ActionId, cancel: Cancel, reply: oneshot::Sender<Result<(), CancelError>>) {
+        let by = cancel.by.clone();
+        let cancelled = self.core.cancel(action.clone(), cancel);
+        match &cancelled {
+            Ok(()) => tracing::warn!(%action, %by, "cancelled"),
+            Err(error) => tracing::warn!(%action, %by, "not cancelled: {error}"),
+        }
+        self.answer(reply, cancelled, cancelled.is_ok());
+    }
+
+    fn arm(
+        &mut self,
+        policy: &str,
+        code: &str,
+        by: Arc<str>,
+        reply: oneshot::Sender<Result<Arming, ArmError>>,
+    ) {
+        let armed = self.core.arm(policy, code, by.clone(), self.clock.now());
+        match &armed {
+            Ok(_) => tracing::warn!(%policy, %by, "armed: from now on it ends what it matches"),
+            Err(error) => tracing::warn!(%policy, %by, "not armed: {error}"),
+        }
+        let done = armed.is_ok();
+        self.answer(reply, armed, done);
+    }
+
+    /// What is done is said after its commit, a refusal at once.
+    fn answer<T: Send + 'static>(&mut self, reply: oneshot::Sender<T>, value: T, done: bool) {
+        // Who gave up meanwhile needs no answer.
+        let say = move || drop(reply.send(value));
+        if done { self.replies.push(Box::new(say)) } else { say() }
     }
 }

@@ -18,26 +18,40 @@ use tokio::{
     time::timeout,
 };
 
-use super::{At, Look, Problem, ROOT, Records, Source, asks_records, asks_why, get, query, silences};
+use super::{
+    Asking, At, Look, Problem, ROOT, Records, Source, asks_policies, asks_records, asks_why, get, query,
+    silences,
+};
 use crate::{
     clock::Clock,
-    model::{Held, Reasons, Silence, View},
+    model::{ActionId, ArmError, Arming, Cancel, CancelError, Keep, PolicyReasons, Reasons, Silence, View},
     serve::ServeOptions,
 };
 
 /// How long a change may take to be committed: an answer within the client's patience.
-const COMMITTED_WITHIN: Duration = Duration::from_secs(8);
+pub(super) const COMMITTED_WITHIN: Duration = Duration::from_secs(8);
 /// How long the loop may take to come to a question.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(8);
+/// What can be changed, for whoever asks for something else.
+const CHANGES: &str = "POST silences, DELETE silences/{id}, POST keeps, DELETE keeps/{id}, POST policies/{name}/arm, \
+     POST policies/{name}/disarm, POST actions/{id}/cancel";
 const BODY_BYTES_MAX: usize = 64 * 1024;
 const SILENCES_MAX: usize = 1_000;
 
 pub type Sending<'a> = Pin<Box<dyn Future<Output = bool> + Send + 'a>>;
 
-/// Takes changes to whoever makes them. `false`: nobody takes them any more.
+/// Takes changes to whoever makes them. `false` of a silence: nobody takes them any more.
 pub trait Orders: Send + Sync + fmt::Debug {
     fn silence(&self, silence: Silence) -> Sending<'_>;
     fn end_silence(&self, id: Arc<str>) -> Sending<'_>;
+    /// `false`: there are too many.
+    fn keep(&self, keep: Keep) -> Asking<'_, bool>;
+    /// `false`: none that holds has this id.
+    fn end_keep(&self, id: Arc<str>) -> Asking<'_, bool>;
+    fn cancel(&self, action: ActionId, cancel: Cancel) -> Asking<'_, Result<(), CancelError>>;
+    fn arm(&self, policy: Arc<str>, code: Arc<str>, by: Arc<str>) -> Asking<'_, Result<Arming, ArmError>>;
+    /// Whether it was armed.
+    fn disarm(&self, policy: Arc<str>, by: Arc<str>) -> Asking<'_, bool>;
 }
 
 /// What answers at one listener.
@@ -81,7 +95,7 @@ pub async fn answer(api: &Api, request: Request) -> Response {
     result.unwrap_or_else(IntoResponse::into_response)
 }
 
-fn reply(status: StatusCode, document: String) -> Response {
+pub(super) fn reply(status: StatusCode, document: String) -> Response {
     (status, [(header::CONTENT_TYPE, "application/json")], document).into_response()
 }
 
@@ -105,9 +119,14 @@ impl Api {
         if asks_records(path) {
             return self.read_records(uri.clone()).await;
         }
-        let held = if asks_why(path) { self.held().await? } else { Arc::default() };
-        let view = Arc::clone(&self.views.borrow());
-        let look = Look { held: &held, ..self.look(&view) };
+        let held =
+            if asks_why(path) { self.reasons(|reasons| reasons.held()).await? } else { Arc::default() };
+        let policies: Option<Arc<PolicyReasons>> = match asks_policies(path) {
+            true => Some(self.reasons(|reasons| reasons.policies()).await?),
+            false => None,
+        };
+        let view = self.view();
+        let look = Look { held: &held, policies: policies.as_deref(), ..self.look(&view) };
         get(look, path, uri.query().unwrap_or_default())
     }
 
@@ -130,16 +149,24 @@ impl Api {
         }
     }
 
-    async fn held(&self) -> Result<Arc<Vec<Held>>, Problem> {
-        let reasons = self.reasons.as_ref().ok_or_else(stopping)?;
-        match timeout(ANSWERED_WITHIN, reasons.held()).await {
-            Ok(held) => held.ok_or_else(stopping),
+    async fn reasons<'a, T>(
+        &'a self,
+        ask: impl FnOnce(&'a dyn Reasons) -> Pin<Box<dyn Future<Output = Option<Arc<T>>> + Send + 'a>>,
+    ) -> Result<Arc<T>, Problem> {
+        let reasons = self.reasons.as_deref().ok_or_else(stopping)?;
+        match timeout(ANSWERED_WITHIN, ask(reasons)).await {
+            Ok(answer) => answer.ok_or_else(stopping),
             Err(_) => Err(Problem::new(503, "the daemon is busy; ask again, and see its log if it stays so")),
         }
     }
 
-    fn look<'a>(&self, view: &'a View) -> Look<'a> {
-        Look { view, held: &[], records: None, now: self.clock.now(), source: Source::Daemon }
+    pub(super) fn view(&self) -> Arc<View> {
+        Arc::clone(&self.views.borrow())
+    }
+
+    pub(super) fn look<'a>(&self, view: &'a View) -> Look<'a> {
+        let (now, source) = (self.clock.now(), Source::Daemon);
+        Look { view, held: &[], policies: None, records: None, now, source }
     }
 
     async fn change(&self, request: Request) -> Result<Response, Problem> {
@@ -147,7 +174,7 @@ impl Api {
             return Err(Problem::new(
                 403,
                 "over TCP this is read-only; changes are made over the control socket (`[serve] socket`), as \
-                 `spheron-watch silence` does",
+                 `spheron-watch silence` and `spheron-watch keep` do",
             ));
         };
         let path = below_root(request.uri()).to_owned();
@@ -156,17 +183,23 @@ impl Api {
         match (request.method(), segments.as_slice()) {
             (&Method::POST, ["silences"]) => self.silence(&**orders, request.into_body()).await,
             (&Method::DELETE, ["silences", id]) => self.end_silence(&**orders, id).await,
-            _ => Err(Problem::new(
-                405,
-                "nothing can be changed so; there is POST silences, DELETE silences/{id}",
-            )),
+            (&Method::POST, ["keeps"]) => self.keep(&**orders, request.into_body()).await,
+            (&Method::DELETE, ["keeps", id]) => self.end_keep(&**orders, id).await,
+            (&Method::POST, ["policies", name, "arm"]) => {
+                self.arm(&**orders, name, request.into_body()).await
+            }
+            (&Method::POST, ["policies", name, "disarm"]) => {
+                self.disarm(&**orders, name, request.into_body()).await
+            }
+            (&Method::POST, ["actions", id, "cancel"]) => {
+                self.cancel(&**orders, id, request.into_body()).await
+            }
+            _ => Err(Problem::new(405, format!("nothing can be changed so; there is {CHANGES}"))),
         }
     }
 
     async fn silence(&self, orders: &dyn Orders, body: Body) -> Result<Response, Problem> {
-        let body = Limited::new(body, BODY_BYTES_MAX).collect().await;
-        let body =
-            body.map_err(|_| Problem::new(413, "the body is too large or did not come whole"))?.to_bytes();
+        let body = read_body(body).await?;
         let asked: NewSilence = serde_json::from_slice(&body)
             .map_err(|error| Problem::new(400, format!("the body is no silence: {error}")))?;
         let silence = self.new_silence(asked)?;
@@ -229,10 +262,15 @@ impl Api {
     }
 }
 
-fn stopping() -> Problem {
+pub(super) async fn read_body(body: Body) -> Result<bytes::Bytes, Problem> {
+    let body = Limited::new(body, BODY_BYTES_MAX).collect().await;
+    Ok(body.map_err(|_| Problem::new(413, "the body is too large or did not come whole"))?.to_bytes())
+}
+
+pub(super) fn stopping() -> Problem {
     Problem::new(503, "the daemon is stopping; ask again when it is back")
 }
 
-fn not_yet() -> Problem {
+pub(super) fn not_yet() -> Problem {
     Problem::new(503, "the database has not taken it yet; look again before you repeat it, and see the log")
 }

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use serde::{Deserialize as De, Serialize};
 
-use super::{At, Candidate, Look, Money, Page, Problem, query::Slice, words};
-use crate::model::{DeploymentId, Presence, Subject, TeamId, Tracked, View};
+use super::{At, Candidate, Look, Money, Page, Problem, actions, query::Slice, words};
+use crate::model::{DeploymentId, Presence, Subject, Target, TeamId, Tracked, View};
 
 /// An ended one is current for so long, as it is in `/metrics` (PRODUCT §9).
 const CURRENT_AFTER_END: Duration = Duration::from_secs(15 * 60);
@@ -80,6 +80,10 @@ pub fn deployment(look: Look<'_>, tracked: &Tracked) -> Deployment {
     };
     let subject = subject(tracked);
     let next = look.view.rules.iter().filter_map(|rule| words::next(look, rule, &subject, tracked));
+    let target = Target::of(deployment);
+    let announced =
+        look.view.actions.iter().filter(|action| action.target == target && action.stage.slot().is_some());
+    let next = next.chain(announced.filter_map(|action| actions::next(look, action)));
     Deployment {
         id: deployment.id.to_string(),
         name: deployment.name.to_string(),

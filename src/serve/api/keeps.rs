@@ -2,10 +2,12 @@
 //!
 //! It must never leave one out because it is over: as long as it is remembered it is shown, with its state.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::{At, Look, Named, Page, query::Slice};
-use crate::model;
+use crate::model::{self, StageName, Target};
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Keep {
@@ -19,6 +21,9 @@ pub struct Keep {
     pub by: String,
     pub reason: String,
     pub at: At,
+    /// What it cannot stop any more, and what happens now; `null` where it holds whole.
+    #[serde(default)]
+    pub warning: Option<String>,
 }
 
 /// What `POST keeps` takes: an end, a length, or `forever`; exactly one of them.
@@ -40,16 +45,29 @@ pub struct NewKeep {
 }
 
 pub fn list(look: Look<'_>, slice: Slice) -> Page<Keep> {
+    let late = late(look);
     let all = look.view.snapshot.keeps.values().collect();
-    Page::new(look, slice, all, |kept| keep(look, kept))
+    Page::new(look, slice, all, |kept| keep(look, kept, &late))
 }
 
-pub fn keep(look: Look<'_>, keep: &model::Keep) -> Keep {
+/// The deployments that a keep comes too late for, and why.
+pub type Late<'a> = BTreeMap<&'a Target, &'static str>;
+
+pub fn late(look: Look<'_>) -> Late<'_> {
+    let under_way = |stage: StageName| {
+        matches!(stage, StageName::Requested | StageName::Verifying | StageName::InDoubt | StageName::Gone)
+    };
+    let actions = look.view.actions.iter().filter(|action| under_way(action.stage.name()));
+    actions.filter_map(|action| Some((&action.target, action.stage.name().too_late()?))).collect()
+}
+
+pub fn keep(look: Look<'_>, keep: &model::Keep, late: &Late<'_>) -> Keep {
     let tracked = look.view.snapshot.deployments.get(&keep.target.id);
     let same = tracked.filter(|tracked| model::Target::of(&tracked.deployment) == keep.target);
+    let holds = keep.holds(look.now);
     Keep {
         id: keep.id.to_string(),
-        state: if keep.holds(look.now) { "active" } else { "ended" }.to_owned(),
+        state: if holds { "active" } else { "ended" }.to_owned(),
         deployment: Named {
             id: keep.target.id.to_string(),
             name: same.map(|tracked| tracked.deployment.name.to_string()).unwrap_or_default(),
@@ -58,5 +76,6 @@ pub fn keep(look: Look<'_>, keep: &model::Keep) -> Keep {
         by: keep.by.to_string(),
         reason: keep.reason.to_string(),
         at: At(keep.at),
+        warning: late.get(&keep.target).filter(|_| holds).map(|&why| why.to_owned()),
     }
 }

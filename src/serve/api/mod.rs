@@ -18,8 +18,10 @@ mod silences;
 mod status;
 mod teams;
 mod values;
+mod verdicts;
 mod volumes;
 mod why;
+mod wishes;
 mod words;
 
 pub use actions::{Action, ActionHistory, Step};
@@ -29,7 +31,7 @@ pub use costs::{Costs, Spent};
 pub use deliveries::{Attempt, Deliveries, Delivery};
 pub use deployments::{Deployment, Named, Next};
 pub use keeps::{Keep, NewKeep};
-pub use policies::{Arm, Policy, PolicyPreview, Stop, Waiting, WouldEnd};
+pub use policies::{Arm, Disarmed, Policy, PolicyPreview, Stop, Waiting, WouldEnd};
 pub use problem::{Candidate, Problem};
 pub use query::encode;
 pub use records::Records;
@@ -37,22 +39,24 @@ pub use silences::Silence;
 pub use status::{Counts, FeedStatus, Status};
 pub use teams::Team;
 pub use values::{At, Money, Page};
+pub use verdicts::WhyPolicy;
 pub use volumes::Volume;
 pub use why::{Why, WhyRule};
+pub use wishes::Asking;
 
 pub(super) use changes::{Api, answer};
 
 use std::borrow::Cow;
 
-use crate::model::{Held, Time, View};
+use crate::model::{Held, PolicyReasons, Time, View};
 use query::Query;
 
 /// Where all paths begin.
 pub const ROOT: &str = "/api/v1";
 
 /// What there is, for whoever asks for something else.
-const PATHS: &str =
-    "status, teams, deployments, volumes, alerts, silences, keeps, costs, deliveries, why/{deployment}";
+const PATHS: &str = "status, teams, deployments, volumes, alerts, silences, keeps, policies, policies/{name}, actions, actions/{id}, \
+     costs, deliveries, why/{deployment}";
 
 /// Who knows: the running daemon, or what it left in the database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -68,6 +72,8 @@ pub struct Look<'a> {
     pub view: &'a View,
     /// Why nothing is told; empty unless [`asks_why`].
     pub held: &'a [Held],
+    /// Where every policy stands; `None` unless [`asks_policies`].
+    pub policies: Option<&'a PolicyReasons>,
     /// What the view does not hold; `None` unless [`asks_records`].
     pub records: Option<&'a dyn Records>,
     pub now: Time,
@@ -85,9 +91,16 @@ pub fn asks_why(path: &str) -> bool {
     matches!(first(path).as_deref(), Some("alerts" | "why"))
 }
 
-/// Whether what lies at `path` below [`ROOT`] is in the database alone, so that [`get`] takes as long as a query.
+/// Whether what lies at `path` below [`ROOT`] says where a policy stands.
+pub fn asks_policies(path: &str) -> bool {
+    let segments = query::segments(path).unwrap_or_default();
+    let segments: Vec<&str> = segments.iter().map(|segment| &**segment).collect();
+    matches!(segments.as_slice(), ["why", _] | ["policies", _])
+}
+
+/// Whether what lies at `path` below [`ROOT`] may be in the database alone, so that [`get`] takes as long as a query.
 pub fn asks_records(path: &str) -> bool {
-    matches!(first(path).as_deref(), Some("costs" | "deliveries"))
+    matches!(first(path).as_deref(), Some("actions" | "costs" | "deliveries"))
 }
 
 fn first(path: &str) -> Option<Cow<'_, str>> {
@@ -113,6 +126,13 @@ pub fn get(look: Look<'_>, path: &str, query: &str) -> Result<String, Problem> {
         }
         ["silences"] => json(&silences::list(look, query.page(&[])?)),
         ["keeps"] => json(&keeps::list(look, query.page(&[])?)),
+        ["policies"] => json(&policies::list(look, query.page(&[])?)),
+        ["policies", name] => query.none().and_then(|()| json(&policies::preview(look, name)?)),
+        ["actions"] => {
+            let all = query.flag("all")?;
+            json(&actions::list(look, query.page(&["all"])?, all)?)
+        }
+        ["actions", id] => query.none().and_then(|()| json(&actions::history(look, id)?)),
         ["costs"] => json(&costs::costs(look, &query)?),
         ["deliveries"] => json(&deliveries::list(look, &query)?),
         ["why", deployment] => query.none().and_then(|()| json(&why::why(look, deployment)?)),

@@ -5,7 +5,7 @@
 use std::fmt;
 
 use super::Problem;
-use crate::model::{Cost, CostBy, DeliveriesAsk, Dispatch, Time};
+use crate::model::{Action, ActionId, Cost, CostBy, DeliveriesAsk, Dispatch, Shift, Time};
 
 /// Reads what is committed. The error is for whoever asked.
 pub trait Records: Send + Sync + fmt::Debug {
@@ -13,4 +13,8 @@ pub trait Records: Send + Sync + fmt::Debug {
     fn costs(&self, since: Time, until: Time, by: CostBy) -> Result<Vec<Cost>, Problem>;
     /// What went to whom, the newest first.
     fn deliveries(&self, ask: &DeliveriesAsk) -> Result<Vec<Dispatch>, Problem>;
+    /// The actions whose id begins so; `""`: all, as many as may matter.
+    fn actions(&self, prefix: &str) -> Result<Vec<Action>, Problem>;
+    /// Every step of an action, oldest first.
+    fn shifts(&self, action: &ActionId) -> Result<Vec<Shift>, Problem>;
 }

@@ -1,14 +1,15 @@
 //! `why/{deployment}`: what each rule makes of it, of its team and of the account: condition, verdict, reason, what is next,
-//! and what would cancel it.
+//! and what would cancel it; and where each policy stands with it.
 //!
 //! It must never judge anew: it says what the engine says.
 
 use serde::{Deserialize, Serialize};
 
 use super::{
-    At, Deployment, Look, Next, Problem, Source, alerts,
+    At, Deployment, Look, Next, Problem, Source, WhyPolicy, alerts,
     deployments::{self, find},
     values::SCHEMA,
+    verdicts,
     words::{self, Scope},
 };
 use crate::model::{AlertKey, AlertState, Held, HeldReason, Rule, Severity, Subject, Tracked};
@@ -20,6 +21,8 @@ pub struct Why {
     pub source: Source,
     pub deployment: Deployment,
     pub rules: Vec<WhyRule>,
+    #[serde(default)]
+    pub policies: Vec<WhyPolicy>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,6 +53,7 @@ pub fn why(look: Look<'_>, text: &str) -> Result<Why, Problem> {
         source: look.source,
         deployment: deployments::deployment(look, tracked),
         rules: rules.collect(),
+        policies: verdicts::all(look, tracked),
     })
 }
 
