@@ -12,7 +12,7 @@ use crate::{
     clock::Clock,
     config::{self, Env, Settings},
     engine::{Engine, Money},
-    model::{Held, Policy, PolicyReasons, Time, View, humanize},
+    model::{Held, Policy, PolicyReasons, Tally, Time, View, humanize},
     serve::api::{self, Look, Page, Problem},
     store::{Reader, Recovered},
 };
@@ -141,9 +141,11 @@ fn view(recovered: Recovered, archive: Archive, settings: &Settings, now: Time) 
         previews: policies.policies.iter().filter_map(preview).collect(),
         verdicts: engine.policy_verdicts(&recovered.snapshot, now),
     };
+    let tallies = engine.ended(now).into_iter();
     let view = View {
         firing,
         latent,
+        tallies: tallies.map(|(policy, ends)| (policy, Tally { ends, ..Tally::default() })).collect(),
         forecasts: engine.forecasts().clone(),
         snapshot: Arc::new(recovered.snapshot),
         rules: Arc::new(settings.rules.clone()),

@@ -9,9 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     At, Look, Money, Named, Page, Problem, Source, deployments::named_team, query::Slice, values::SCHEMA,
 };
-use crate::model::{
-    self, Arming, Candidate, Feed, MatchKey, StageName, Target, TrackedVolume, Usd, VolumeStatus,
-};
+use crate::model::{self, Arming, Candidate, Feed, MatchKey, StageName, Target, TrackedVolume, VolumeStatus};
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Policy {
@@ -29,9 +27,9 @@ pub struct Policy {
     pub receivers: Vec<String>,
     /// Actions that are under way or announced.
     pub open_actions: usize,
-    /// What it has ended, of what is remembered.
-    pub ended: usize,
-    /// By what it has ended, of what is remembered; see `docs/policies.md` for how it is counted.
+    /// How many deployments it has ended, of all that the database remembers.
+    pub ended: u64,
+    /// What they would have cost since; `docs/policies.md` says how it is counted.
     pub saved: Money,
 }
 
@@ -113,7 +111,7 @@ pub fn policy(look: Look<'_>, policy: &model::Policy) -> Policy {
     let arming = look.view.snapshot.armings.get(&policy.name);
     let of = look.view.actions.iter().filter(|action| action.policy == policy.name);
     let open = |stage: StageName| !stage.is_closed() && stage != StageName::Withheld;
-    let gone = of.clone().filter(|action| action.stage.name() == StageName::Gone);
+    let ends = look.view.tallies.get(&policy.name).map(|tally| tally.ends).unwrap_or_default();
     let key = |of: &MatchKey| MatchKey::ALL.iter().find(|(_, key)| key == of).map_or("", |(name, _)| *name);
     let matching = policy
         .matching
@@ -130,9 +128,9 @@ pub fn policy(look: Look<'_>, policy: &model::Policy) -> Policy {
         grace_secs: policy.grace.as_secs(),
         require_volume: policy.require_volume,
         receivers: policy.receivers.iter().map(|name| name.to_string()).collect(),
-        open_actions: of.clone().filter(|action| open(action.stage.name())).count(),
-        ended: gone.clone().count(),
-        saved: Money(gone.map(|action| action.saved(look.now)).sum::<Usd>()),
+        open_actions: of.filter(|action| open(action.stage.name())).count(),
+        ended: ends.count,
+        saved: Money(ends.saved),
     }
 }
 
