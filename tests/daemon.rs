@@ -21,6 +21,8 @@ mod fickle;
 mod kill;
 #[path = "daemon/lab.rs"]
 mod lab;
+#[path = "daemon/policies.rs"]
+mod policies;
 #[path = "daemon/refuse.rs"]
 mod refuse;
 #[path = "daemon/reload.rs"]

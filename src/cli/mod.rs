@@ -2,12 +2,17 @@
 //!
 //! It must never print data to stderr or messages to stdout, nor panic because a pipe was closed.
 
+mod actions;
 mod alerts;
+mod change;
 mod check;
 mod client;
 mod demo;
 mod health;
+mod keep;
+mod layout;
 mod output;
+mod policy;
 mod run;
 mod silence;
 mod source;
@@ -15,14 +20,16 @@ mod status;
 mod test_notify;
 mod why;
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::{Parser, Subcommand};
 
-use crate::config::Env;
+use crate::{config::Env, model::Time, schedule::parse_length};
 
 /// Exit code of `run` for what a restart cannot mend: bad configuration, foreign or newer database, state in use.
 pub const EXIT_CONFIG: u8 = 78;
+/// Exit code of a command that is used wrongly.
+const EXIT_USAGE: u8 = 2;
 
 /// Watches what a Spheron AI account spends on rented GPUs, and tells people before it hurts.
 #[derive(Debug, Parser)]
@@ -31,7 +38,7 @@ pub struct Args {
     /// Configuration file [default: /etc/spheron-watch/config.toml, then $XDG_CONFIG_HOME/spheron-watch/config.toml; none is fine]
     #[arg(short, long, value_name = "FILE", global = true)]
     pub config: Option<PathBuf>,
-    /// How data are written, by the commands that show some: status, alerts, silence, why
+    /// How data are written, by the commands that show some: status, alerts, silence, why, keep, policy, actions
     #[arg(short, long, value_name = "FORMAT", global = true, value_enum, default_value_t = output::Format::Table)]
     pub output: output::Format,
     /// No colours, as with NO_COLOR set
@@ -56,8 +63,15 @@ pub enum Command {
     /// Do not hear of some alerts for a while
     #[command(subcommand)]
     Silence(silence::SilenceCommand),
-    /// Show what each rule makes of a deployment, and what happens next
+    /// Show what each rule and each policy makes of a deployment, and what happens next
     Why(why::WhyArgs),
+    /// Have no policy end a deployment for a while
+    Keep(keep::KeepArgs),
+    /// Show the policies and what they would end; arm and disarm them
+    #[command(subcommand)]
+    Policy(policy::PolicyCommand),
+    /// Show what policies are about to end, and stop it
+    Actions(actions::ActionsArgs),
     /// Send a marked test to one receiver or to all, and show what each answered
     TestNotify(test_notify::TestArgs),
     /// Ask the running daemon whether it lives (for container health checks)
@@ -75,6 +89,9 @@ impl Args {
             | Command::Alerts(_)
             | Command::Silence(_)
             | Command::Why(_)
+            | Command::Keep(_)
+            | Command::Policy(_)
+            | Command::Actions(_)
             | Command::TestNotify(_)
             | Command::Health => "warn",
         }
@@ -94,6 +111,9 @@ pub fn main(args: Args) -> ExitCode {
         Command::Alerts(alerts) => alerts::alerts(&alerts, config, &env, args.output),
         Command::Silence(silence) => silence::silence(&silence, config, &env, args.output),
         Command::Why(why) => why::why(&why, config, &env, args.output, colors),
+        Command::Keep(keep) => keep::keep(&keep, config, &env, args.output),
+        Command::Policy(policy) => policy::policy(&policy, config, &env, args.output, colors),
+        Command::Actions(actions) => actions::actions(&actions, config, &env, args.output, colors),
         Command::TestNotify(test) => test_notify::test(&test, config, &env),
         Command::Health => health::health(config, &env),
     }
@@ -114,6 +134,29 @@ fn environment() -> Env {
 /// A runtime for a command that has to wait for something. Two workers suffice: the work is waiting.
 fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).max_blocking_threads(4).enable_all().build()
+}
+
+/// Of an argument: how long something is to last.
+fn length(text: &str) -> Result<Duration, String> {
+    parse_length(text).map_err(|error| error.to_string())
+}
+
+/// Of an argument: until when.
+fn time(text: &str) -> Result<Time, String> {
+    Time::parse_rfc3339(text)
+        .ok_or_else(|| "a time has a date, a time and an offset, as in 2026-12-24T18:00:00Z".to_owned())
+}
+
+/// Data to stdout, and exit code 0.
+fn done(text: &str) -> ExitCode {
+    output::data(text);
+    ExitCode::SUCCESS
+}
+
+/// How it is to be used, to stderr, and exit code 2.
+fn misused(message: &str) -> ExitCode {
+    output::message(message);
+    ExitCode::from(EXIT_USAGE)
 }
 
 /// A message to stderr, and exit code 1.

@@ -104,6 +104,8 @@ pub enum Fit {
     Whole,
     /// Stays whole, to the right: a figure that is cut is another figure.
     Figure,
+    /// A figure that most have not: not shown where nobody has it.
+    Spare,
 }
 
 /// One column: its heading, its name in CSV, and how it behaves.
@@ -158,31 +160,45 @@ impl<const N: usize> Sheet<N> {
 
     /// As wide as its content, but not wider than `width`; one line for each row.
     pub fn table(&self, width: Option<u16>) -> String {
+        self.lines(width).join("\n")
+    }
+
+    /// The same with more below each row.
+    pub fn table_with(&self, width: Option<u16>, below: impl IntoIterator<Item = String>) -> String {
+        let below = below.into_iter().map(|below| format!("\n{below}"));
+        // The heading has nothing below it.
+        let below = std::iter::once(String::new()).chain(below).chain(std::iter::repeat(String::new()));
+        let lines = self.lines(width).into_iter().zip(below);
+        lines.map(|(line, below)| line + &below).collect::<Vec<_>>().join("\n")
+    }
+
+    fn lines(&self, width: Option<u16>) -> Vec<String> {
         let mut table = Table::new();
         table.load_style(NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
         table.set_truncation_indicator("…");
         if let Some(width) = width {
             table.set_width(width);
         }
-        table.set_header(self.columns.map(|column| column.0));
+        let mut header = Row::from(self.columns.map(|column| column.0).to_vec());
+        header.max_height(1);
+        table.set_header(header);
         for cells in self.rows.iter().chain(&self.total) {
             let mut row = Row::from(cells.iter().map(|cell| cell.shown.as_str()).collect::<Vec<_>>());
             row.max_height(1);
             table.add_row(row);
         }
-        for (column, Column(_, _, fit)) in table.column_iter_mut().zip(self.columns) {
-            match fit {
-                Fit::Text => {}
-                Fit::Whole => {
-                    column.set_constraint(ColumnConstraint::ContentWidth);
-                }
-                Fit::Figure => {
-                    column.set_constraint(ColumnConstraint::ContentWidth);
-                    column.set_cell_alignment(CellAlignment::Right);
-                }
-            }
+        for (nth, (column, Column(_, _, fit))) in table.column_iter_mut().zip(self.columns).enumerate() {
+            let empty = || self.rows.iter().all(|row| row.get(nth).is_none_or(Cell::is_empty));
+            let (constraint, alignment) = match fit {
+                Fit::Text => continue,
+                Fit::Spare if empty() => (ColumnConstraint::Hidden, CellAlignment::Left),
+                Fit::Whole => (ColumnConstraint::ContentWidth, CellAlignment::Left),
+                Fit::Figure | Fit::Spare => (ColumnConstraint::ContentWidth, CellAlignment::Right),
+            };
+            column.set_constraint(constraint);
+            column.set_cell_alignment(alignment);
         }
-        table.lines().map(|line| line.trim_end().to_owned()).collect::<Vec<_>>().join("\n")
+        table.lines().map(|line| line.trim_end().to_owned()).collect()
     }
 
     /// RFC 4180, without the last line's end.

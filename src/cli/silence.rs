@@ -5,14 +5,13 @@
 use std::{collections::BTreeMap, path::Path, process::ExitCode, time::Duration};
 
 use super::{
-    client::{Client, ClientError},
+    change::{self, Daemon, Made},
     output::{self, Cell, Column, Fit, Format, Sheet, Size},
     source::{self, Source, SourceError},
 };
 use crate::{
-    config::{self, Env},
+    config::Env,
     model::{Time, humanize},
-    schedule::parse_length,
     serve::api::{self, At, NewSilence, Page, Silence},
 };
 
@@ -40,10 +39,10 @@ pub struct AddArgs {
     #[arg(long = "match", value_name = "KEY=GLOB", required = true, num_args = 1.., value_parser = matcher)]
     matchers: Vec<(String, String)>,
     /// How long (`2h`, `3d`)
-    #[arg(long = "for", value_name = "D", value_parser = length, required_unless_present = "until", conflicts_with = "until")]
+    #[arg(long = "for", value_name = "D", value_parser = super::length, required_unless_present = "until", conflicts_with = "until")]
     length: Option<Duration>,
     /// Until when (`2026-12-24T18:00:00Z`)
-    #[arg(long, value_name = "T", value_parser = time)]
+    #[arg(long, value_name = "T", value_parser = super::time)]
     until: Option<Time>,
     /// Why
     #[arg(short = 'm', long, value_name = "C", default_value = "")]
@@ -60,37 +59,23 @@ fn matcher(text: &str) -> Result<(String, String), String> {
     }
 }
 
-fn length(text: &str) -> Result<Duration, String> {
-    parse_length(text).map_err(|error| error.to_string())
-}
-
-fn time(text: &str) -> Result<Time, String> {
-    Time::parse_rfc3339(text)
-        .ok_or_else(|| "a time has a date, a time and an offset, as in 2026-12-24T18:00:00Z".to_owned())
-}
-
-/// Commands that change something exit with 2 where they are used wrongly.
-const USAGE: u8 = 2;
-
 pub fn silence(command: &SilenceCommand, config: Option<&Path>, env: &Env, format: Format) -> ExitCode {
     let done = match command {
-        SilenceCommand::List { all } => return list(*all, config, env, format),
+        SilenceCommand::List { all } => list(*all, config, env, format),
         SilenceCommand::Add(args) => {
             let matchers: BTreeMap<String, String> = args.matchers.iter().cloned().collect();
             if matchers.len() < args.matchers.len() {
-                output::message("one key has two patterns, and an alert would have to match both; give one");
-                return ExitCode::from(USAGE);
+                return super::misused(
+                    "one key has two patterns, and an alert would have to match both; give one",
+                );
             }
             add(args, matchers, config, env, format)
         }
         SilenceCommand::End { id } => end(id, config, env),
     };
     match done {
-        Ok(text) => {
-            output::data(&text);
-            ExitCode::SUCCESS
-        }
-        Err(message) => super::failed(&message),
+        Ok(text) => super::done(&text),
+        Err(error) => error.tell(""),
     }
 }
 
@@ -100,53 +85,35 @@ fn add(
     config: Option<&Path>,
     env: &Env,
     format: Format,
-) -> Result<String, String> {
-    let user = || env.var("USER").or_else(|| env.var("LOGNAME")).unwrap_or_default().to_owned();
+) -> Result<String, SourceError> {
     let asked = NewSilence {
         matchers,
         starts: None,
         ends: args.until.map(At),
         for_secs: args.length.map(|length| length.as_secs()),
-        author: args.author.clone().unwrap_or_else(user),
+        author: args.author.clone().unwrap_or_else(|| change::user(env)),
         comment: args.comment.clone(),
     };
-    let body = serde_json::to_string(&asked).map_err(|error| error.to_string())?;
-    let answer = client(config, env)?.send("POST", "silences", &body).map_err(|error| error.to_string())?;
-    let made: Silence =
-        serde_json::from_str(&answer).map_err(|error| SourceError::Foreign(error).to_string())?;
+    let made: Silence = Daemon::new(config, env)?.post("silences", &asked)?;
     Ok(match format {
-        Format::Json => source::pretty(&made),
         Format::Csv => output::clean(&made.id),
         Format::Table => format!("{} holds until {}", output::clean(&made.id), made.ends),
+        Format::Json => source::pretty(&Made::new(made)),
     })
 }
 
-fn end(id: &str, config: Option<&Path>, env: &Env) -> Result<String, String> {
-    let path = format!("silences/{}", api::encode(id));
-    client(config, env)?.send("DELETE", &path, "").map_err(|error| error.to_string())?;
+fn end(id: &str, config: Option<&Path>, env: &Env) -> Result<String, SourceError> {
+    Daemon::new(config, env)?.delete(&format!("silences/{}", api::encode(id)))?;
     Ok(format!("{} has ended", output::clean(id)))
 }
 
-fn client(config: Option<&Path>, env: &Env) -> Result<Client, String> {
-    let settings = config::load(config, env).map_err(|errors| errors.to_string())?;
-    Client::new(settings.serve.socket.as_deref()).map_err(|error: ClientError| error.to_string())
-}
-
-fn list(all: bool, config: Option<&Path>, env: &Env, format: Format) -> ExitCode {
-    let asked = Source::new(config, env).and_then(|mut source| {
-        let mut page: Page<Silence> = source.all("silences", "")?;
-        page.items.retain(|silence| all || silence.ends > page.at);
-        (page.total, page.limit) = (page.items.len(), page.items.len());
-        Ok((page, source.notice))
-    });
-    match asked {
-        Ok((page, notice)) => {
-            notice.iter().for_each(|notice| output::message(notice));
-            output::data(&text(&page, format, Size::detect().map(|size| size.columns)));
-            ExitCode::SUCCESS
-        }
-        Err(error) => super::failed(&error.to_string()),
-    }
+fn list(all: bool, config: Option<&Path>, env: &Env, format: Format) -> Result<String, SourceError> {
+    let mut source = Source::new(config, env)?;
+    let mut page: Page<Silence> = source.all("silences", "")?;
+    page.items.retain(|silence| all || silence.ends > page.at);
+    (page.total, page.limit) = (page.items.len(), page.items.len());
+    source.tell();
+    Ok(text(&page, format, Size::detect().map(|size| size.columns)))
 }
 
 const COLUMNS: [Column; 6] = [

@@ -2,11 +2,14 @@
 //!
 //! It must never mix the two in one answer, nor hide which of them spoke.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{path::Path, process::ExitCode, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use super::client::{Client, ClientError};
+use super::{
+    client::{Client, ClientError},
+    output,
+};
 use crate::{
     app::{Archive, whole_policies},
     clock::Clock,
@@ -26,10 +29,32 @@ pub enum SourceError {
     Config(#[from] config::ConfigErrors),
     #[error("{0}")]
     Refused(Problem),
+    /// Nobody takes a change.
+    #[error("{0}")]
+    Unanswered(ClientError),
     #[error("{daemon}; and the database says nothing either: {database}")]
     Neither { daemon: ClientError, database: String },
     #[error("the daemon speaks another version of this API ({0}); restart it after an upgrade")]
     Foreign(serde_json::Error),
+}
+
+impl SourceError {
+    /// Tells it, with what a text that was `asked` for may have meant; the exit code. What the daemon takes for no question
+    /// at all was a wrong use.
+    pub fn tell(&self, asked: &str) -> ExitCode {
+        let Self::Refused(problem) = self else { return super::failed(&self.to_string()) };
+        let mut text = output::clean(&problem.detail);
+        if !asked.is_empty() {
+            text = format!("{}: {text}", output::clean(asked));
+        }
+        if !problem.candidates.is_empty() {
+            let rows = problem.candidates.iter().map(|c| [c.id.clone(), c.name.clone(), c.status.clone()]);
+            text.push('\n');
+            text.push_str(&output::table(["ID", "NAME", "STATUS"], rows));
+        }
+        output::message(&text);
+        if problem.status == 400 { ExitCode::from(super::EXIT_USAGE) } else { ExitCode::FAILURE }
+    }
 }
 
 /// What the database says.
@@ -86,6 +111,11 @@ impl Source {
         }
         page.limit = page.items.len();
         Ok(page)
+    }
+
+    /// Says on stderr who answered, if it was not the daemon.
+    pub fn tell(&self) {
+        self.notice.iter().for_each(|notice| output::message(notice));
     }
 
     fn ask_daemon(&self, path: &str, query: &str) -> Result<String, ClientError> {
@@ -160,5 +190,5 @@ fn view(recovered: Recovered, archive: Archive, settings: &Settings, now: Time) 
 /// A document for `-o json`: what the API gave, indented.
 pub fn pretty(document: &(impl Serialize + for<'de> Deserialize<'de>)) -> String {
     let text = serde_json::to_string_pretty(document).unwrap_or_default();
-    super::output::json(&text)
+    output::json(&text)
 }

@@ -1,17 +1,18 @@
-//! `why DEPLOYMENT`: what each rule makes of it, and what happens next.
+//! `why DEPLOYMENT`: what each rule and each policy makes of it, and what happens next.
 //!
 //! It must never pick one of several deployments that a text may mean.
 
 use std::{path::Path, process::ExitCode, time::Duration};
 
 use super::{
+    layout::{Paper, moment, quoted},
     output::{self, Cell, Colors, Column, Fit, Format, Sheet},
     source::{self, Source, SourceError},
 };
 use crate::{
     config::Env,
     model::humanize,
-    serve::api::{self, Problem, Why, WhyRule},
+    serve::api::{self, Input, Why, WhyPolicy, WhyRule},
 };
 
 #[derive(Debug, clap::Args)]
@@ -24,27 +25,13 @@ pub fn why(args: &WhyArgs, config: Option<&Path>, env: &Env, format: Format, col
     let path = format!("why/{}", api::encode(&args.deployment));
     let asked = Source::new(config, env).and_then(|mut source| {
         let why: Result<Why, SourceError> = source.get(&path, "");
-        source.notice.iter().for_each(|notice| output::message(notice));
+        source.tell();
         why
     });
     match asked {
-        Ok(why) => {
-            output::data(&text(&why, format, colors));
-            ExitCode::SUCCESS
-        }
-        Err(SourceError::Refused(problem)) => super::failed(&refusal(&args.deployment, &problem)),
-        Err(error) => super::failed(&error.to_string()),
+        Ok(why) => super::done(&text(&why, format, Paper::detect(colors))),
+        Err(error) => error.tell(&args.deployment),
     }
-}
-
-fn refusal(asked: &str, problem: &Problem) -> String {
-    let mut text = format!("{}: {}", output::clean(asked), output::clean(&problem.detail));
-    if !problem.candidates.is_empty() {
-        let rows = problem.candidates.iter().map(|c| [c.id.clone(), c.name.clone(), c.status.clone()]);
-        text.push('\n');
-        text.push_str(&output::table(["ID", "NAME", "STATUS"], rows));
-    }
-    text
 }
 
 const COLUMNS: [Column; 11] = [
@@ -61,13 +48,17 @@ const COLUMNS: [Column; 11] = [
     Column("CANCELLED BY", "cancelled_by", Fit::Text),
 ];
 
-fn text(why: &Why, format: Format, colors: Colors) -> String {
+fn text(why: &Why, format: Format, paper: Paper) -> String {
     match format {
         Format::Json => source::pretty(why),
-        Format::Csv => Sheet::new(COLUMNS, why.rules.iter().map(row)).csv(),
+        Format::Csv => {
+            let policies = why.policies.iter().map(policy_row);
+            Sheet::new(COLUMNS, why.rules.iter().map(row).chain(policies)).csv()
+        }
         Format::Table => {
-            let rules = why.rules.iter().map(|rule| block(why, rule, colors));
-            std::iter::once(head(why, colors)).chain(rules).collect::<Vec<_>>().join("\n\n")
+            let rules = why.rules.iter().map(|rule| block(why, rule, paper));
+            let policies = why.policies.iter().map(|policy| policy_block(why, policy, paper));
+            std::iter::once(head(why, paper)).chain(rules).chain(policies).collect::<Vec<_>>().join("\n\n")
         }
     }
 }
@@ -89,7 +80,26 @@ fn row(rule: &WhyRule) -> [Cell; 11] {
     ]
 }
 
-fn head(why: &Why, colors: Colors) -> String {
+fn policy_row(policy: &WhyPolicy) -> [Cell; 11] {
+    let each = |part: fn(&Input) -> &String| {
+        policy.inputs.iter().map(|input| part(input).as_str()).collect::<Vec<_>>().join("; ")
+    };
+    [
+        Cell::text(&policy.policy),
+        Cell::text("policy"),
+        Cell::empty(),
+        Cell::text("deployment"),
+        Cell::text(&policy.verdict),
+        Cell::text(each(|input| &input.condition)),
+        Cell::text(each(|input| &input.value)),
+        Cell::text(policy.reasons.join("; ")),
+        Cell::empty(),
+        Cell::text(policy.next.as_ref().map_or_else(String::new, |next| next.at.to_string())),
+        Cell::text(policy.stops.join("; ")),
+    ]
+}
+
+fn head(why: &Why, paper: Paper) -> String {
     let deployment = &why.deployment;
     let name = output::clean(&deployment.name);
     let facts = [
@@ -100,10 +110,10 @@ fn head(why: &Why, colors: Colors) -> String {
         format!("up {}", humanize(Duration::from_secs(deployment.up_secs))),
         format!("cost {}", deployment.cost),
     ];
-    format!("{}  {}", colors.bold(&name), facts.join("  "))
+    format!("{}  {}", paper.colors.bold(&name), facts.join("  "))
 }
 
-fn block(why: &Why, rule: &WhyRule, colors: Colors) -> String {
+fn block(why: &Why, rule: &WhyRule, paper: Paper) -> String {
     let verdict = rule.verdict.replace('_', " ");
     let title = format!(
         "{}  {} ({}, {})",
@@ -112,11 +122,8 @@ fn block(why: &Why, rule: &WhyRule, colors: Colors) -> String {
         rule.severity,
         output::clean(&rule.about)
     );
-    let since = rule.since.map(|at| format!("{at} ({} ago)", humanize(why.at.0.since(at.0))));
-    let next = rule
-        .next
-        .as_ref()
-        .map(|next| format!("{} at {} (in {})", next.what, next.at, humanize(next.at.0.since(why.at.0))));
+    let since = rule.since.map(|at| moment(why.at, at));
+    let next = rule.next.as_ref().map(|next| format!("{} at {}", next.what, moment(why.at, next.at)));
     let lines = [
         ("condition", Some(rule.condition.clone())),
         ("now", rule.input.clone()),
@@ -125,10 +132,36 @@ fn block(why: &Why, rule: &WhyRule, colors: Colors) -> String {
         ("next", next),
         ("ends by", Some(rule.cancelled_by.clone())),
     ];
-    let lines = lines.into_iter().filter_map(|(name, text)| Some((name, text?)));
-    let lines: Vec<String> = lines
-        .map(|(name, text)| format!("  {} {}", colors.dim(&format!("{name:<9}")), output::clean(&text)))
-        .collect();
+    let colors = paper.colors;
     let title = if rule.verdict == "firing" { colors.warn(&title) } else { colors.bold(&title) };
-    format!("{title}\n{}", lines.join("\n"))
+    format!("{title}\n{}", paper.facts(lines))
 }
+
+/// Each condition with what it looks at, then every gate that is closed.
+fn policy_block(why: &Why, policy: &WhyPolicy, paper: Paper) -> String {
+    let verdict = policy.verdict.replace('_', " ");
+    let armed = if policy.armed { "armed" } else { "dry run" };
+    let title = format!("{verdict}  {} (policy, {armed})", output::clean(&policy.policy));
+    let mut facts = Vec::new();
+    // What it looks at does not matter where it looks away.
+    if policy.verdict != "not_matched" {
+        let inputs = policy.inputs.iter();
+        facts.extend(inputs.flat_map(|input| {
+            [("condition", Some(input.condition.clone())), ("now", Some(input.value.clone()))]
+        }));
+    }
+    let open = policy.reasons.is_empty().then(|| "nothing keeps it: every gate is open".to_owned());
+    let names = std::iter::once("reason").chain(std::iter::repeat(""));
+    facts.extend(names.zip(policy.reasons.iter().cloned().chain(open).map(Some)));
+    let next = policy.next.as_ref().map(|next| format!("{}: {}", moment(why.at, next.at), next.what));
+    let action = policy.action.as_ref().map(|id| format!("spheron-watch actions show {}", quoted(id)));
+    let stops = (!policy.stops.is_empty()).then(|| policy.stops.join(", or "));
+    facts.extend([("next", next), ("action", action), ("stopped by", stops)]);
+    let colors = paper.colors;
+    let title =
+        if policy.armed && policy.action.is_some() { colors.warn(&title) } else { colors.bold(&title) };
+    format!("{title}\n{}", paper.facts(facts))
+}
+
+#[cfg(test)]
+mod tests;

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{At, Look, Named, Page, query::Slice};
+use super::{At, Look, Money, Named, Page, query::Slice};
 use crate::model::{self, StageName, Target};
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,6 +21,9 @@ pub struct Keep {
     pub by: String,
     pub reason: String,
     pub at: At,
+    /// What it goes on costing; `null` where it does not run.
+    #[serde(default)]
+    pub price_per_hour: Option<Money>,
     /// What it cannot stop any more, and what happens now; `null` where it holds whole.
     #[serde(default)]
     pub warning: Option<String>,
@@ -76,6 +79,9 @@ pub fn keep(look: Look<'_>, keep: &model::Keep, late: &Late<'_>) -> Keep {
         by: keep.by.to_string(),
         reason: keep.reason.to_string(),
         at: At(keep.at),
+        price_per_hour: same
+            .filter(|tracked| tracked.is_live())
+            .map(|tracked| Money(tracked.deployment.hourly_rate)),
         warning: late.get(&keep.target).filter(|_| holds).map(|&why| why.to_owned()),
     }
 }

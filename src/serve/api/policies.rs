@@ -40,11 +40,21 @@ pub struct PolicyPreview {
     pub at: At,
     pub source: Source,
     pub policy: Policy,
+    pub limits: Limits,
     /// Stands for the policy and both lists: who repeats it has seen them. Empty where no daemon runs.
     pub code: String,
     pub would_end: Vec<WouldEnd>,
     /// What it matches besides, and why that would not end now.
     pub waiting: Vec<Waiting>,
+}
+
+/// How much may be ended, over all policies.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limits {
+    pub max_per_hour: u16,
+    pub max_per_day: u16,
+    /// In thousandths of what runs; so many at once look like a fault of a sensor.
+    pub max_fleet_share_permille: u16,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -167,6 +177,7 @@ pub fn preview(look: Look<'_>, name: &str) -> Result<PolicyPreview, Problem> {
         at: At(look.now),
         source: look.source,
         policy: policy(look, known),
+        limits: limits(&look.view.policies.safety),
         // What no daemon sees nobody arms.
         code: match look.source {
             Source::Daemon => preview.code.to_string(),
@@ -175,6 +186,11 @@ pub fn preview(look: Look<'_>, name: &str) -> Result<PolicyPreview, Problem> {
         would_end: would_end.collect::<Result<_, _>>()?,
         waiting: waiting.collect(),
     })
+}
+
+fn limits(safety: &model::Safety) -> Limits {
+    let model::Safety { max_per_hour, max_per_day, max_fleet_share_permille, .. } = *safety;
+    Limits { max_per_hour, max_per_day, max_fleet_share_permille }
 }
 
 fn changed() -> Problem {
