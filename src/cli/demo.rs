@@ -2,6 +2,8 @@
 //!
 //! It must never leave the machine: the API, the webhook's receiver and the metrics are on loopback, mails are printed.
 
+mod person;
+
 use std::{
     convert::Infallible,
     future::Future,
@@ -9,7 +11,7 @@ use std::{
     path::{Path, PathBuf},
     pin::Pin,
     process::ExitCode,
-    sync::{Arc, Mutex, atomic::AtomicI64, atomic::Ordering},
+    sync::{Arc, Mutex, PoisonError, atomic::AtomicI64, atomic::Ordering},
     time::Duration,
 };
 
@@ -22,13 +24,18 @@ use hyper_util::rt::TokioIo;
 use tokio::{net::TcpListener, sync::mpsc, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use super::output::{self, Colors};
+use super::{
+    layout::{self, Paper},
+    output::{self, Colors},
+};
+use person::POLICY;
+
 use crate::{
     app::{self, Wiring},
     clock::Clock,
     config::{self, Env, Settings},
     drive::{Deliver, Heart, Outward},
-    model::{Delivery, Notice, Policies, Time, View},
+    model::{Delivery, Ends, Notice, Time, View},
     notify::render,
     schedule::parse_length,
     serve::{SelfMetrics, ServeOptions},
@@ -97,6 +104,8 @@ async fn show(args: &DemoArgs, colors: Colors) -> anyhow::Result<()> {
     let (orders, control) = mpsc::channel(1);
     let metrics = Arc::new(SelfMetrics::new()?);
     app::declare(&metrics, &settings.rules, &receivers);
+    let ends = Arc::new(Mutex::new(Ends::default()));
+    let policies = app::policies(&settings);
     let archive = app::Archive::new(settings.store.path.clone(), clock.clone());
     let wiring = Wiring {
         clock: clock.clone(),
@@ -111,20 +120,24 @@ async fn show(args: &DemoArgs, colors: Colors) -> anyhow::Result<()> {
         receivers,
         outward: Outward::default(),
         sources: Vec::new(),
-        policies: Policies::default(),
+        policies,
         prober: app::prober_options(&settings.store.path),
         listener: Some(http),
-        socket: None,
+        socket: settings.serve.socket,
         serve: ServeOptions { records: Some(Arc::new(archive)), ..ServeOptions::default() },
-        heart: Arc::new(Hours { start, colors, told: AtomicI64::new(0) }),
+        heart: Arc::new(Hours { start, colors, told: AtomicI64::new(0), ends: ends.clone() }),
         metrics,
         control,
         orders,
     };
+    let now = clock.clone();
+    let says = move || stamp(now.now(), start, colors);
+    let person = tokio::spawn(person::arm(folder.config(), Paper::detect(colors), says, stop.clone()));
     let ran = app::run(wiring, stop.clone()).await;
     stop.cancel();
-    let _ = tokio::join!(api, hook);
+    let _ = tokio::join!(api, hook, person);
     ran?;
+    print_ends(&ends.lock().unwrap_or_else(PoisonError::into_inner));
     output::data(&colors.dim("The end. The same on your account: see \"Run it\" in README.md."));
     Ok(())
 }
@@ -151,7 +164,7 @@ base_url = "http://{api}"
 path = {store:?}
 [serve]
 listen = "off"
-socket = "off"
+socket = {socket:?}
 [smtp]
 smarthost = "127.0.0.1:25"
 tls = "none"
@@ -165,15 +178,24 @@ webhook = {{ url_file = {url:?}, secret_file = {secret:?} }}
 [notify]
 receivers = ["{MAIL}"]
 severity = {{ critical = ["{MAIL}", "chat"] }}
+[[policy]]
+name = "{POLICY}"
+match = {{ name = ["dev-*"] }}
+when = {{ running_for = "24h" }}
+grace = "1h"
+receivers = ["{MAIL}"]
 "#,
         store = folder.join("demo.db"),
+        socket = folder.join("control.sock"),
     );
-    let path = file("config.toml", &text)?;
+    let path = file(CONFIG, &text)?;
     Ok(config::load(Some(&path), &Env::default())?)
 }
 
 /// A folder of its own under the system's temporary one, gone at the end.
 struct Folder(PathBuf);
+
+const CONFIG: &str = "config.toml";
 
 impl Folder {
     fn new() -> anyhow::Result<Self> {
@@ -185,6 +207,12 @@ impl Folder {
             .create(&path)
             .with_context(|| format!("cannot create {}", path.display()))?;
         Ok(Self(path))
+    }
+}
+
+impl Folder {
+    fn config(&self) -> PathBuf {
+        self.0.join(CONFIG)
     }
 }
 
@@ -229,6 +257,15 @@ fn print_header(args: &DemoArgs, colors: Colors, http: SocketAddr) {
         crate::model::humanize(Duration::from_secs(60) * args.speed),
         if args.length.is_some() { "" } else { "   End: Ctrl-C" },
     ));
+}
+
+fn print_ends(ends: &Ends) {
+    if ends.count > 0 {
+        let (count, saved) = (layout::count(ends.count, "instance"), ends.saved);
+        output::data(&format!(
+            "Policy {POLICY} ended {count} that nobody needed, and saved {saved} since: docs/policies.md says how that is counted."
+        ));
+    }
 }
 
 /// Prints mails instead of sending them.
@@ -318,12 +355,17 @@ struct Hours {
     start: Time,
     colors: Colors,
     told: AtomicI64,
+    /// What the policy has ended so far, for the report at the end.
+    ends: Arc<Mutex<Ends>>,
 }
 
 impl Heart for Hours {
     fn ready(&self) {}
 
     fn beat(&self, view: &View) {
+        if let Some(tally) = view.tallies.get(POLICY) {
+            *self.ends.lock().unwrap_or_else(PoisonError::into_inner) = tally.ends;
+        }
         let hour = i64::try_from(view.at.since(self.start).as_secs() / 3_600).unwrap_or(0);
         if view.snapshot.fleet_known() && self.told.fetch_max(hour + 1, Ordering::Relaxed) <= hour {
             let line = format!("·  {}", app::status_line(view));

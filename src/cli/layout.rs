@@ -105,7 +105,8 @@ pub fn label(named: &Named) -> &str {
 }
 
 /// `1 action`, `2 actions`.
-pub fn count(number: usize, what: &str) -> String {
+pub fn count(number: impl TryInto<u64>, what: &str) -> String {
+    let number = number.try_into().unwrap_or(u64::MAX);
     format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }
 

@@ -2,7 +2,7 @@
 //!
 //! It must never arm without a code that the person has read beside what it stands for.
 
-mod words;
+pub mod words;
 
 use std::{path::Path, process::ExitCode};
 

@@ -70,7 +70,9 @@ pub fn notice(ground: &Ground<'_>, action: &Action, tidings: &Tidings) -> Notice
         && tracked.deployment.created_at == action.target.created_at
     {
         let ran = humanize(ground.now.since(tracked.deployment.since()));
-        details.extend(deployment_details(tracked, ground.snapshot, &ran));
+        // The last list may be older than what is told.
+        let told = |(name, _): &(Arc<str>, String)| &**name != "status";
+        details.extend(deployment_details(tracked, ground.snapshot, &ran).into_iter().filter(told));
     }
     Notice {
         id: EventId::derive(&key, action.marked, Transition::Event, nth),
@@ -138,10 +140,9 @@ fn say(ground: &Ground<'_>, action: &Action, policy: Option<&Policy>, tidings: &
             severity: Severity::Info,
             title: format!("ended: {name}"),
             reason: format!(
-                "Policy {by} ended {name}; two reads show it. It would have cost {} in the {} from now, at {}/h; what counts as saved ends sooner if a person acts before.",
-                action.rate.per_hour_for(REMEMBERED),
-                humanize(REMEMBERED),
-                action.rate
+                "Policy {by} ended {name}; two reads show it. At {}/h it would have cost {} in the next 24 hours; what counts as saved ends sooner if a person acts before.",
+                action.rate,
+                action.rate.per_hour_for(REMEMBERED)
             ),
             advice: "Nothing to do. Volumes that were attached to it stay, and go on billing.".to_owned(),
             until: None,
@@ -234,8 +235,10 @@ pub fn daily(ground: &Ground<'_>, policy: &Policy, by: Withheld, actions: &[&Act
         Withheld::DryRun => (
             format!("dry run: {} would end {count}", policy.name),
             format!(
-                "Policy {} is not armed. Armed, it would now announce the end of {count} deployment(s), and end them after a grace of {}.",
+                "Policy {} is not armed. Armed, it would now announce the end of {}, and end {} after a grace of {}.",
                 policy.name,
+                if count == 1 { "one deployment".to_owned() } else { format!("{count} deployments") },
+                if count == 1 { "it" } else { "them" },
                 humanize(policy.grace)
             ),
             format!("To let it: `spheron-watch policy arm {}`, which shows what it would end.", policy.name),

@@ -75,7 +75,7 @@ fn an_idle_deployment_is_announced_reminded_read_committed_requested_and_verifie
     );
     assert_eq!(done.notices[0].title, "ended: dev-a");
     assert_eq!(done.notices[0].grant, None);
-    assert!(done.notices[0].reason.contains("$48.00 in the 1d"), "{}", done.notices[0].reason);
+    assert!(done.notices[0].reason.contains("$48.00 in the next 24 hours"), "{}", done.notices[0].reason);
     let ids: BTreeSet<_> =
         first.notices.iter().chain(&half.notices).chain(&done.notices).map(|notice| &notice.id).collect();
     assert_eq!(ids.len(), 3, "each has an id of its own");
