@@ -145,6 +145,7 @@ impl Rig {
             bell: self.bell.clone(),
             heard: Arc::default(),
             names: Arc::new(vec!["hook".into()]),
+            links: None,
             money_ends: watch::channel(None).1,
         };
         let receiver = Arc::new(Receiver::build(spec, self.clock.clone())?);

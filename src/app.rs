@@ -19,13 +19,14 @@ use crate::{
     config::{self, Env, Settings},
     drive::{Activity, Cadence, Control, Deliver, Heart, Live, LiveError, Outward, Questions, Reload, live},
     engine::{Engine, Money},
-    model::{Glob, Grouping, Policies, Rule, View},
-    serve::{self, SelfMetrics, ServeError, ServeOptions, SocketError, api::Orders},
+    model::{Glob, Grouping, Links, Policies, Rule, View},
+    serve::{self, KeepLinks, Keeper, SelfMetrics, ServeError, ServeOptions, SocketError, api::Orders},
     signals,
     spheron::{Client, HttpOptions, HttpTransport},
     store::{OpenError, Options as StoreOptions, Recovered, Store},
 };
 
+mod keep_key;
 mod parts;
 mod records;
 mod servers;
@@ -54,6 +55,8 @@ pub struct Wiring {
     pub cadence: Cadence,
     pub receivers: Vec<Arc<dyn Deliver>>,
     pub outward: Outward,
+    /// `None`: notices have no links, and nobody answers one.
+    pub keep_links: Option<Arc<KeepLinks>>,
     pub sources: Vec<Source>,
     /// Their own sources are left out: those above hold.
     pub policies: Policies,
@@ -118,10 +121,12 @@ pub async fn daemon(config: Option<&Path>, env: &Env) -> Result<(), AppError> {
     let receivers = receivers(&settings, env, &clock)?;
     let outward = outward(&settings, env)?;
     let sources = activity_sources(&settings, env)?;
-    serve::check_hosts(&settings.serve.hosts).map_err(|error| AppError::Config(error.to_string()))?;
+    let hosts = hosts(&settings);
+    serve::check_hosts(&hosts).map_err(|error| AppError::Config(error.to_string()))?;
     make_state_folder(&settings.store.path, env)?;
     let options = StoreOptions { keep_raw: settings.store.keep_raw, ..StoreOptions::default() };
     let (store, recovered) = Store::open_with(&settings.store.path, &options)?;
+    let keep_links = keep_key::links(&settings)?;
     let listener = listen(&settings).await?;
     let signals = signals::listen().map_err(AppError::Signals)?;
     let stop = CancellationToken::new();
@@ -161,11 +166,12 @@ pub async fn daemon(config: Option<&Path>, env: &Env) -> Result<(), AppError> {
         grouping: settings.grouping,
         receivers,
         outward,
+        keep_links,
         sources,
         prober: prober_options(&settings.store.path),
         listener,
         socket: settings.serve.socket,
-        serve: served(settings.serve.hosts, &settings.store.path, &clock),
+        serve: served(hosts, &settings.store.path, &clock),
         heart: Arc::new(Supervisor::new(clock.clone())),
         metrics,
         clock,
@@ -184,6 +190,13 @@ pub async fn daemon(config: Option<&Path>, env: &Env) -> Result<(), AppError> {
 fn served(hosts: Vec<String>, store: &Path, clock: &Clock) -> ServeOptions {
     let records = Archive::new(store.to_owned(), clock.clone());
     ServeOptions { hosts, records: Some(Arc::new(records)), ..ServeOptions::default() }
+}
+
+/// Those that are listed, and that of the address under which people reach it.
+fn hosts(settings: &Settings) -> Vec<String> {
+    let external = settings.serve.external_url.as_deref().and_then(|url| url.parse::<http::Uri>().ok());
+    let external = external.and_then(|uri| uri.host().map(str::to_owned));
+    settings.serve.hosts.iter().cloned().chain(external).collect()
 }
 
 fn load(config: Option<&Path>, env: &Env) -> Result<Settings, AppError> {
@@ -250,16 +263,17 @@ pub async fn run(wiring: Wiring, stop: CancellationToken) -> Result<(), AppError
     let (reasons, questions) = Questions::channel();
     let mut servers = Servers::new(stop.clone());
     let options = ServeOptions { reasons: Some(Arc::new(reasons)), ..wiring.serve };
+    let orders: Arc<dyn Orders> = Arc::new(Switchboard(wiring.orders));
     if let Some(path) = wiring.socket {
-        let orders: Arc<dyn Orders> = Arc::new(Switchboard(wiring.orders));
-        let options = ServeOptions { orders: Some(orders), ..options.clone() };
+        let options = ServeOptions { orders: Some(orders.clone()), ..options.clone() };
         if let Err(error) = servers.add_socket(&path, options, watchers.clone(), clock.clone()) {
             store.close().await;
             return Err(error);
         }
     }
     if let Some(listener) = wiring.listener {
-        let options = ServeOptions { heartbeat: Some(heartbeats), ..options };
+        let keeper = wiring.keep_links.clone().map(|links| Keeper { links, orders: orders.clone() });
+        let options = ServeOptions { heartbeat: Some(heartbeats), keeper, ..options };
         let stop = servers.stop();
         servers.add(serve::serve(listener, options, watchers, metrics.clone(), clock.clone(), stop));
     }
@@ -280,6 +294,7 @@ pub async fn run(wiring: Wiring, stop: CancellationToken) -> Result<(), AppError
         activity,
         receivers: wiring.receivers,
         outward: wiring.outward,
+        links: wiring.keep_links.map(|links| links as Arc<dyn Links>),
         cadence: wiring.cadence,
         clock,
         meter: metrics,

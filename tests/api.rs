@@ -10,6 +10,8 @@
 #[path = "api/deliveries.rs"]
 mod deliveries;
 mod fleet;
+#[path = "api/keep.rs"]
+mod keep;
 #[path = "api/policies.rs"]
 mod policies;
 

@@ -77,7 +77,9 @@ fn the_annotated_example_shows_the_defaults() {
     let shown = config::parse(Path::new("example"), &uncommented(), &env()).unwrap();
     let (shown_collect, default_collect) = (format!("{:?}", shown.collect), format!("{:?}", none.collect));
     assert_eq!(shown_collect, default_collect);
-    assert_eq!(shown.serve, none.serve);
+    let mut serve = shown.serve.clone();
+    assert_eq!(serve.external_url.take().as_deref(), Some("https://watch.example.org"), "has no default");
+    assert_eq!(serve, none.serve);
     assert_eq!(shown.account.base_url, none.account.base_url);
     let known: BTreeSet<_> = none.rules.iter().map(|rule| rule.name.clone()).collect();
     let beside: Vec<_> = shown

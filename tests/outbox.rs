@@ -28,7 +28,8 @@ use spheron_watch::{
     clock::Clock,
     drive::{LOG, outbox::Pumps},
     model::{
-        AlertKey, Delivery, EventId, NoMeter, Notice, Severity, StepRecord, Subject, TeamId, Time, Transition,
+        ActionId, AlertKey, Delivery, DeploymentId, EventId, Grant, Links, NoMeter, Notice, Severity,
+        StepRecord, Subject, Target, TeamId, Time, Transition,
     },
     notify::{Format, Receiver, ReceiverKind, ReceiverSpec},
     store::{Options, Store, StoreError},
@@ -88,6 +89,43 @@ impl spheron_watch::drive::Deliver for Scripted {
             }
             scripted.unwrap_or(Delivery::Delivered { detail: "taken".into() })
         })
+    }
+}
+
+/// Makes the same link of every grant.
+#[derive(Debug)]
+struct Fixed;
+
+const LINK: &str = "https://watch.example.org/keep/s3cret-t0ken";
+
+impl Links for Fixed {
+    fn keep(&self, grant: &Grant) -> Option<Arc<str>> {
+        grant.action.as_str().starts_with("act_").then(|| LINK.into())
+    }
+}
+
+/// Remembers which link each notice came with, and refuses once.
+struct Linked {
+    name: Arc<str>,
+    links: Arc<Mutex<Vec<Option<Arc<str>>>>>,
+}
+
+impl spheron_watch::drive::Deliver for Linked {
+    fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+    fn deliver<'a>(
+        &'a self,
+        notice: &'a Notice,
+    ) -> std::pin::Pin<Box<dyn Future<Output = Delivery> + Send + 'a>> {
+        let mut links = self.links.lock().unwrap();
+        links.push(notice.link.clone());
+        let first = links.len() == 1;
+        Box::pin(std::future::ready(if first {
+            Delivery::Retry { why: "busy".into(), after: None }
+        } else {
+            Delivery::Delivered { detail: "taken".into() }
+        }))
     }
 }
 
@@ -157,6 +195,7 @@ impl Rig {
             bell: self.bell.clone(),
             heard: Arc::default(),
             names: Arc::new(self.names.clone()),
+            links: Some(Arc::new(Fixed)),
             money_ends: self.money_ends.subscribe(),
         };
         for receiver in self.receivers.drain(..) {
@@ -624,4 +663,39 @@ async fn what_waited_in_vain_for_a_day_goes_to_others_though_it_was_hardly_tried
     assert!(took < Duration::from_secs(30 * 3_600), "{took:?}");
     assert!(dead.lock().unwrap().len() < 9 * ROWS, "{} attempts", dead.lock().unwrap().len());
     assert!(rig.finish().await.iter().all(Result::is_ok));
+}
+
+#[tokio::test]
+async fn a_granted_link_is_made_for_each_send_and_is_neither_stored_nor_given_to_the_log() {
+    let mut rig = Rig::new(60, Duration::from_secs(5));
+    let mut taken = BTreeMap::new();
+    for name in ["chat", "log"] {
+        let links = Arc::new(Mutex::new(Vec::new()));
+        rig.receiver(Arc::new(Linked { name: name.into(), links: links.clone() }));
+        taken.insert(name, links);
+    }
+    rig.start();
+    let target = Target { id: DeploymentId::new("68d0"), created_at: Time::EPOCH };
+    let grant = |action: &str| {
+        let (action, expires) = (ActionId::from_text(action), rig.now());
+        Some(Grant { action, target: target.clone(), expires })
+    };
+    let plain = notice("research", Transition::Firing, rig.now(), &["chat", "log"]);
+    let granted =
+        Notice { grant: grant("act_1"), ..notice("class", Transition::Firing, rig.now(), &["chat", "log"]) };
+    rig.commit(vec![granted]).await;
+    rig.empty().await;
+    rig.commit(vec![plain]).await;
+    rig.empty().await;
+    let links = |name: &str| taken[name].lock().unwrap().clone();
+    assert_eq!(links("chat"), [Some(LINK.into()), Some(LINK.into()), None], "the same when it is sent again");
+    assert_eq!(links("log"), [None, None, None]);
+    let folder = rig.path.parent().unwrap().to_owned();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let bytes = std::fs::read(&path).unwrap();
+        let found = bytes.windows(b"s3cret-t0ken".len()).any(|window| window == b"s3cret-t0ken");
+        assert!(!found, "the link is in {}", path.display());
+    }
+    rig.finish().await;
 }

@@ -179,6 +179,7 @@ impl Daemon {
         let Reload { rules, watched, grouping, cadence, receivers, sources, policies, outward } =
             daemon.parts(settings.clone());
         let wiring = Wiring {
+            keep_links: None,
             policies,
             socket: None,
             orders,

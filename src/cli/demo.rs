@@ -108,6 +108,7 @@ async fn show(args: &DemoArgs, colors: Colors) -> anyhow::Result<()> {
     let policies = app::policies(&settings);
     let archive = app::Archive::new(settings.store.path.clone(), clock.clone());
     let wiring = Wiring {
+        keep_links: None,
         clock: clock.clone(),
         api: app::transport_options(&settings, sim::KEY.to_owned().into(), clock.clone()),
         calls_per_15m: settings.collect.calls_per_15m,

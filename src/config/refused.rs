@@ -3,7 +3,7 @@
 //! It must never let a key of either list pass in silence: a key that is ignored, or one that is logged, costs money.
 
 /// Keys of the contract (PRODUCT §4) that this version lacks.
-const UNSUPPORTED: [&str; 3] = ["serve.external_url", "serve.token_file", "store.ballast"];
+const UNSUPPORTED: [&str; 2] = ["serve.token_file", "store.ballast"];
 
 /// Rule kinds of the contract (PRODUCT §6) that this version lacks.
 pub(super) const UNSUPPORTED_KINDS: [&str; 1] = ["not_confirmed"];

@@ -96,8 +96,9 @@ pub(super) fn serve(r: &mut Reader<'_>, env: &Env) -> Serve {
             "is not a loopback address; anybody there could read it: set public = true if so meant",
         );
     }
+    let external_url = r.read("external_url", external_url);
     let socket = r.read("socket", socket).unwrap_or_else(|| default_socket(env));
-    Serve { listen, hosts, public, socket }
+    Serve { listen, hosts, public, external_url, socket }
 }
 
 /// The service's directory, root's, or the user's; `None` for a user without a session.
@@ -207,6 +208,24 @@ fn base_url(node: &Node) -> Read<String> {
         Some(_) | None => return Err(wrong()),
     }
     Ok(text.trim_end_matches('/').to_owned())
+}
+
+/// As [`base_url`], but for a proxy's address, which may be plain where nobody else reaches it.
+fn external_url(node: &Node) -> Read<String> {
+    let text = node.text()?;
+    let wrong = || "must be a URL such as \"https://watch.example.org\"".to_owned();
+    let uri: http::Uri = text.parse().map_err(|_| wrong())?;
+    uri.host().filter(|host| !host.is_empty()).ok_or_else(wrong)?;
+    if uri.authority().is_none_or(|authority| authority.as_str().contains('@')) {
+        return Err("must not hold a user name or password".to_owned());
+    }
+    if text.contains(['?', '#']) {
+        return Err("must not have a query or fragment".to_owned());
+    }
+    match uri.scheme_str() {
+        Some("https" | "http") => Ok(text.trim_end_matches('/').to_owned()),
+        Some(_) | None => Err(wrong()),
+    }
 }
 
 fn listen(node: &Node) -> Read<Option<SocketAddr>> {

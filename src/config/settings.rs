@@ -175,6 +175,8 @@ pub struct Serve {
     /// Lower case.
     pub hosts: Vec<String>,
     pub public: bool,
+    /// Where people reach it, without a slash at the end; `None`: notices have no links.
+    pub external_url: Option<String>,
     /// Where commands reach the daemon; `None`: nowhere.
     pub socket: Option<PathBuf>,
 }

@@ -36,7 +36,7 @@ use crate::{
     activity::Source,
     clock::Clock,
     engine::Engine,
-    model::{Act, ActReceipt, Feed, Meter, OutboxDepth, Snapshot, StepRecord, Time, View},
+    model::{Act, ActReceipt, Feed, Links, Meter, OutboxDepth, Snapshot, StepRecord, Time, View},
     schedule::{Jump, JumpDetector, Sample},
     spheron::{Client, Transport},
     store::{Store, StoreError},
@@ -78,6 +78,8 @@ pub struct Live<T: Transport> {
     pub activity: Activity,
     pub receivers: Vec<Arc<dyn Deliver>>,
     pub outward: Outward,
+    /// `None`: notices have no links.
+    pub links: Option<Arc<dyn Links>>,
     pub cadence: Cadence,
     pub clock: Clock,
     pub meter: Arc<dyn Meter>,
@@ -126,6 +128,7 @@ pub async fn run<T: Transport + 'static>(live: Live<T>, stop: CancellationToken)
         cadence,
         sources,
         outward,
+        links: live.links,
         nudge,
         bell: Arc::new(Notify::new()),
         pumps_stop: stop.child_token(),
@@ -195,6 +198,7 @@ struct Running {
     cadence: watch::Sender<Arc<Cadence>>,
     sources: watch::Sender<Arc<Vec<Source>>>,
     outward: watch::Sender<Arc<Outward>>,
+    links: Option<Arc<dyn Links>>,
     nudge: Arc<Notify>,
     bell: Arc<Notify>,
     pumps_stop: CancellationToken,
@@ -389,6 +393,7 @@ impl Running {
             bell: self.bell.clone(),
             heard: self.heard.clone(),
             names: self.names.clone(),
+            links: self.links.clone(),
             money_ends: self.money_ends.subscribe(),
         };
         let (stop, turn) = (self.pumps_stop.clone(), self.turns.entry(receiver.name().clone()).or_default());

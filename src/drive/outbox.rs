@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::circuit::Circuit;
 use crate::{
     clock::Clock,
-    model::{Delivery, Meter, Notice, OutboxRow, Receipt, Severity, Time, Transition},
+    model::{Delivery, Links, Meter, Notice, OutboxRow, Receipt, Severity, Time, Transition},
     notify,
     store::{Store, StoreError},
 };
@@ -70,6 +70,8 @@ pub struct Pumps {
     pub names: Arc<Vec<Arc<str>>>,
     /// When the first team's money ends, as far as that is known: no retry may wait for longer.
     pub money_ends: watch::Receiver<Option<Time>>,
+    /// `None`: notices have no links.
+    pub links: Option<Arc<dyn Links>>,
 }
 
 /// What one pump knows of its receiver.
@@ -190,7 +192,7 @@ impl Pumps {
         while !stop.is_cancelled()
             && let Some(row) = self.store.claim(receiver.name().clone(), self.clock.now()).await?
         {
-            let delivery = if known.disabled { gone() } else { receiver.deliver(&row.notice).await };
+            let delivery = if known.disabled { gone() } else { self.send(receiver, &row.notice).await };
             if !matches!(delivery, Delivery::Retry { .. }) {
                 (known.held_since, known.shared) = (None, (false, 0));
             }
@@ -215,6 +217,15 @@ impl Pumps {
         }
         let due = self.store.next_due(receiver.name().clone()).await?;
         Ok(due.map_or(NAP, |due| due.since(self.clock.now()).clamp(Duration::from_millis(1), NAP)))
+    }
+
+    /// With its link, if it has one: that lives as long as the send, and the log never has it.
+    async fn send(&self, receiver: &Arc<dyn Deliver>, notice: &Notice) -> Delivery {
+        let grant = notice.grant.as_ref().filter(|_| &**receiver.name() != LOG);
+        let Some(link) = grant.and_then(|grant| self.links.as_ref()?.keep(grant)) else {
+            return receiver.deliver(notice).await;
+        };
+        receiver.deliver(&Notice { link: Some(link), ..notice.clone() }).await
     }
 
     async fn settle(

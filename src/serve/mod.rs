@@ -1,4 +1,4 @@
-//! HTTP for machines and people who look: `/metrics`, `/healthz`, `/readyz`, `/api/v1`. Each answer is drawn from one `View`.
+//! HTTP for machines and people who look: `/metrics`, `/healthz`, `/readyz`, `/api/v1`, and the signed `/keep`. Each answer is drawn from one `View`.
 //!
 //! It must never change anything itself, decide anything, or answer to a name that is not its own. Signed heartbeats and orders
 //! go to who takes them.
@@ -7,6 +7,7 @@ pub mod api;
 mod health;
 mod heartbeat;
 mod hosts;
+mod keep;
 mod listen;
 pub mod metrics;
 mod router;
@@ -22,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use heartbeat::{Beat, Heartbeat, Refused};
 pub use hosts::{BadHost, check_hosts};
+pub use keep::{KEY_BYTES, KeepKey, KeepLinks, Keeper};
 pub use self_metrics::SelfMetrics;
 pub use socket::{Socket, SocketError, serve_socket};
 
@@ -52,6 +54,8 @@ pub struct ServeOptions {
     pub reasons: Option<Arc<dyn Reasons>>,
     /// Who reads what the database alone knows; `None`: nobody does.
     pub records: Option<Arc<dyn api::Records>>,
+    /// Who answers `/keep/{token}`; `None`: no links are given out.
+    pub keeper: Option<Keeper>,
 }
 
 impl Default for ServeOptions {
@@ -67,6 +71,7 @@ impl Default for ServeOptions {
             orders: None,
             reasons: None,
             records: None,
+            keeper: None,
         }
     }
 }

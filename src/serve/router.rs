@@ -29,7 +29,7 @@ use super::{
     api::{self, Api},
     health, heartbeat,
     hosts::Hosts,
-    metrics, text,
+    keep, metrics, text,
 };
 use crate::{clock::Clock, model::View};
 
@@ -38,13 +38,13 @@ const BODY_BYTES_MAX: usize = 64 * 1024;
 const PATHS: &str = "/metrics  what the account holds and spends, for Prometheus\n\
                      /healthz  200 while the process lives\n\
                      /readyz   200 while its data is fresh, else 503 and what is late\n\
-                     /api/v1/  status, teams, deployments, volumes, alerts, silences, costs, deliveries,\n\
-                     \x20         why/{deployment}: JSON\n";
+                     /api/v1/  status, teams, deployments, volumes, alerts, silences, keeps, policies, actions,\n\
+                     \x20         costs, deliveries, why/{deployment}: JSON\n";
 
 const MISDIRECTED: &str = "421: the Host header names none of this server's names.\n\
                            To allow another one, list it in the configuration, in `hosts` of `[serve]`, and restart.\n";
 
-/// Every answer is for this asker, now; nothing in it is to be run, framed, guessed at or kept.
+/// Every answer is for this asker, now; nothing in it is to be run, framed, guessed at or kept. A page may set its own.
 const HEADERS: [(HeaderName, HeaderValue); 4] = [
     (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
     (header::CONTENT_SECURITY_POLICY, HeaderValue::from_static("default-src 'none'")),
@@ -75,6 +75,7 @@ pub(super) fn build(
 ) -> Router {
     let api = Api::new(options, views.clone(), clock.clone(), None);
     let api = any(move |request: Request| async move { api::answer(&api, request).await });
+    let keep = Arc::new(keep::Page::new(options.keeper.clone(), views.clone(), clock.clone()));
     let shared = Shared { views, metrics, clock, fleet: Arc::default() };
     let routes = Router::new()
         .route("/", get(async || format!("spheron-watch {}\n\n{PATHS}", env!("CARGO_PKG_VERSION"))))
@@ -82,6 +83,7 @@ pub(super) fn build(
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(serve_readiness))
         .route("/heartbeat/{deployment}", any(heartbeat::receive).with_state(options.heartbeat.clone()))
+        .route("/keep/{token}", any(keep::Page::answer).with_state(keep))
         .route("/api/v1/{*path}", api)
         .fallback(async || (StatusCode::NOT_FOUND, format!("404: there is nothing here. There is:\n{PATHS}")))
         .method_not_allowed_fallback(async || {
@@ -110,7 +112,9 @@ async fn guard(State(hosts): State<Arc<Hosts>>, request: Request, next: Next) ->
 }
 
 async fn disarm(mut response: Response) -> Response {
-    response.headers_mut().extend(HEADERS);
+    for (name, value) in HEADERS {
+        response.headers_mut().entry(name).or_insert(value);
+    }
     response
 }
 

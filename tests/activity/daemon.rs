@@ -67,6 +67,7 @@ impl Daemon {
         let (orders, control) = mpsc::channel(1);
         let (beats, views) = watch::channel(Arc::default());
         let wiring = Wiring {
+            keep_links: None,
             policies: Default::default(),
             api: app::transport_options(&settings, SecretString::from(sim::KEY), clock.clone()),
             calls_per_15m: None,

@@ -164,6 +164,7 @@ fn fault_83_a_task_that_panics_ends_the_whole_daemon_with_an_error() {
         let (store, recovered) = Store::open(&settings.store.path).unwrap();
         let (orders, control) = tokio::sync::mpsc::channel(1);
         let wiring = Wiring {
+            keep_links: None,
             policies: Default::default(),
             grouping: Default::default(),
             api: app::transport_options(&settings, sim::KEY.to_owned().into(), clock.clone()),

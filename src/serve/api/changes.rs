@@ -29,7 +29,7 @@ use crate::{
 };
 
 /// How long a change may take to be committed: an answer within the client's patience.
-pub(super) const COMMITTED_WITHIN: Duration = Duration::from_secs(8);
+pub const COMMITTED_WITHIN: Duration = Duration::from_secs(8);
 /// How long the loop may take to come to a question.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(8);
 /// What can be changed, for whoever asks for something else.

@@ -44,7 +44,8 @@ pub use volumes::Volume;
 pub use why::{Why, WhyRule};
 pub use wishes::Asking;
 
-pub(super) use changes::{Api, answer};
+pub(super) use changes::{Api, COMMITTED_WITHIN, answer};
+pub(super) use policies::lost;
 
 use std::borrow::Cow;
 
