@@ -32,6 +32,7 @@ mod records;
 mod servers;
 mod supervisor;
 
+pub use keep_key::links as keep_links;
 pub use parts::{
     activity_sources, cadence, find_key, outward, policies, prober_options, receivers, transport_options,
     whole_policies,
@@ -126,7 +127,7 @@ pub async fn daemon(config: Option<&Path>, env: &Env) -> Result<(), AppError> {
     make_state_folder(&settings.store.path, env)?;
     let options = StoreOptions { keep_raw: settings.store.keep_raw, ..StoreOptions::default() };
     let (store, recovered) = Store::open_with(&settings.store.path, &options)?;
-    let keep_links = keep_key::links(&settings)?;
+    let keep_links = keep_links(&settings)?;
     let listener = listen(&settings).await?;
     let signals = signals::listen().map_err(AppError::Signals)?;
     let stop = CancellationToken::new();

@@ -86,7 +86,7 @@ async fn show(args: &DemoArgs, colors: Colors) -> anyhow::Result<()> {
         TcpListener::bind("127.0.0.1:0").await.context("cannot bind a loopback port for the webhook")?;
     let http =
         TcpListener::bind(args.listen).await.with_context(|| format!("cannot listen on {}", args.listen))?;
-    let settings = lab_settings(&folder.0, api.local_addr()?, hook.local_addr()?)?;
+    let settings = lab_settings(&folder.0, api.local_addr()?, hook.local_addr()?, http.local_addr()?)?;
     print_header(args, colors, http.local_addr()?);
 
     let world = Arc::new(Mutex::new(script::demo(start)));
@@ -105,10 +105,10 @@ async fn show(args: &DemoArgs, colors: Colors) -> anyhow::Result<()> {
     let metrics = Arc::new(SelfMetrics::new()?);
     app::declare(&metrics, &settings.rules, &receivers);
     let ends = Arc::new(Mutex::new(Ends::default()));
-    let policies = app::policies(&settings);
+    let (policies, keep_links) = (app::policies(&settings), app::keep_links(&settings)?);
     let archive = app::Archive::new(settings.store.path.clone(), clock.clone());
     let wiring = Wiring {
-        keep_links: None,
+        keep_links,
         clock: clock.clone(),
         api: app::transport_options(&settings, sim::KEY.to_owned().into(), clock.clone()),
         calls_per_15m: settings.collect.calls_per_15m,
@@ -147,7 +147,12 @@ async fn show(args: &DemoArgs, colors: Colors) -> anyhow::Result<()> {
 const MAIL: &str = "lab-mail";
 
 /// The lab's configuration, read by the same code as everybody's.
-fn lab_settings(folder: &Path, api: SocketAddr, hook: SocketAddr) -> anyhow::Result<Settings> {
+fn lab_settings(
+    folder: &Path,
+    api: SocketAddr,
+    hook: SocketAddr,
+    http: SocketAddr,
+) -> anyhow::Result<Settings> {
     let file = |name: &str, text: &str| -> anyhow::Result<PathBuf> {
         use std::{fs::OpenOptions, io::Write as _, os::unix::fs::OpenOptionsExt as _};
         let path = folder.join(name);
@@ -166,6 +171,7 @@ path = {store:?}
 [serve]
 listen = "off"
 socket = {socket:?}
+external_url = "http://{http}"
 [smtp]
 smarthost = "127.0.0.1:25"
 tls = "none"

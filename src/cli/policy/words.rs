@@ -140,7 +140,9 @@ fn course(preview: &PolicyPreview) -> String {
 
 /// `before`: what the code stood for.
 pub fn armed(policy: &Policy, before: &PolicyPreview, paper: Paper) -> String {
-    let title = format!("{} is {}", policy.name, state(policy, before.at));
+    // Armed later than what the code stood for was looked at.
+    let now = policy.armed_at.map_or(before.at, |at| at.max(before.at));
+    let title = format!("{} is {}", policy.name, state(policy, now));
     let receivers = hearers(policy).unwrap_or_else(|| LOG.to_owned());
     let grace = humanize(grace(policy));
     let names: Vec<&str> = before.would_end.iter().map(|would| label(&would.deployment)).collect();

@@ -112,7 +112,7 @@ fn hostile() -> Notice {
 /// What is left of a notice whose every text is nothing that can be shown.
 /// With the longest link that is sent.
 fn announcement() -> Notice {
-    let token = "0123456789abcdef".repeat(35);
+    let token = "0123456789-_cdef".repeat(60);
     Notice {
         kind: "policy".into(),
         title: "will be ended: dev-ana in 30m".into(),

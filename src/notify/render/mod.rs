@@ -28,7 +28,7 @@ const VALUE_MAX: usize = 300;
 const ROWS_MAX: usize = 40;
 const BARS_MAX: usize = 8;
 const PREVIEW_MAX: usize = 140;
-const LINK_MAX: usize = 600;
+const LINK_MAX: usize = 1_000;
 /// What the signed link is for.
 pub(super) const KEEP_IT: &str = "To keep it, open this; a page asks for how long";
 /// Width of a bar that is drawn in characters.
