@@ -122,8 +122,7 @@ pub async fn daemon(config: Option<&Path>, env: &Env) -> Result<(), AppError> {
     let receivers = receivers(&settings, env, &clock)?;
     let outward = outward(&settings, env)?;
     let sources = activity_sources(&settings, env)?;
-    let hosts = hosts(&settings);
-    serve::check_hosts(&hosts).map_err(|error| AppError::Config(error.to_string()))?;
+    let hosts = hosts(&settings)?;
     make_state_folder(&settings.store.path, env)?;
     let options = StoreOptions { keep_raw: settings.store.keep_raw, ..StoreOptions::default() };
     let (store, recovered) = Store::open_with(&settings.store.path, &options)?;
@@ -194,10 +193,12 @@ fn served(hosts: Vec<String>, store: &Path, clock: &Clock) -> ServeOptions {
 }
 
 /// Those that are listed, and that of the address under which people reach it.
-fn hosts(settings: &Settings) -> Vec<String> {
+fn hosts(settings: &Settings) -> Result<Vec<String>, AppError> {
     let external = settings.serve.external_url.as_deref().and_then(|url| url.parse::<http::Uri>().ok());
     let external = external.and_then(|uri| uri.host().map(str::to_owned));
-    settings.serve.hosts.iter().cloned().chain(external).collect()
+    let hosts: Vec<String> = settings.serve.hosts.iter().cloned().chain(external).collect();
+    serve::check_hosts(&hosts).map_err(|error| AppError::Config(error.to_string()))?;
+    Ok(hosts)
 }
 
 fn load(config: Option<&Path>, env: &Env) -> Result<Settings, AppError> {

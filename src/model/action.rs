@@ -482,37 +482,6 @@ pub enum DeleteAnswer {
     NotSent { why: Arc<str> },
 }
 
-/// A person's wish to stop one action.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Cancel {
-    pub at: Time,
-    pub by: Arc<str>,
-}
-
-/// Why an action is not stopped.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum CancelError {
-    #[error("no action of this id is open; `spheron-watch actions` shows those that are")]
-    NoSuchAction,
-    #[error(
-        "nothing is announced by this action, so there is nothing to stop: it says what would be ended; `spheron-watch keep` keeps the deployment"
-    )]
-    NothingAnnounced,
-    #[error("{0}")]
-    TooLate(&'static str),
-}
-
-impl StageName {
-    /// Whether a person's cancel of an action that stands here is heard.
-    pub fn cancellable(self) -> Result<(), CancelError> {
-        match self.too_late() {
-            Some(why) => Err(CancelError::TooLate(why)),
-            None if self == Self::Withheld => Err(CancelError::NothingAnnounced),
-            None => Ok(()),
-        }
-    }
-}
-
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;

@@ -5,6 +5,7 @@
 pub mod action;
 pub mod activity;
 pub mod alert;
+pub mod cancel;
 pub mod decision;
 pub mod forecast;
 pub mod group;
@@ -29,13 +30,14 @@ pub mod view;
 pub mod wish;
 
 pub use action::{
-    Act, ActReceipt, Action, ActionId, Came, Cancel, CancelError, Check, Deed, DeleteAnswer, FinalRead,
-    Proof, Shift, Slot, Stage, StageName, Target, Withheld,
+    Act, ActReceipt, Action, ActionId, Came, Check, Deed, DeleteAnswer, FinalRead, Proof, Shift, Slot, Stage,
+    StageName, Target, Withheld,
 };
 pub use activity::{Activity, ActivitySample, ActivitySource, Reading, SourceActivity, Unit};
 pub use alert::{
     AlertKey, AlertState, Bar, EventId, Grant, Links, Mark, Notice, Severity, Subject, Together, Transition,
 };
+pub use cancel::{Cancel, CancelError};
 pub use decision::{Decisions, Held, HeldReason, PolicyVerdict, PollRow, StepRecord, Wake};
 pub use forecast::{Finding, Forecast, Spend};
 pub use group::{Entry, Group, GroupKey, Grouping, Label};
