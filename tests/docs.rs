@@ -166,7 +166,7 @@ fn the_exit_codes_are_those_of_the_program() {
 fn the_metrics_that_are_named_are_served() {
     let text = readme();
     let read = |file: &str| fs::read_to_string(root().join("src/serve").join(file)).unwrap();
-    let source = read("metrics.rs") + &read("metrics/money.rs");
+    let source = read("metrics.rs") + &read("metrics/money.rs") + &read("self_metrics.rs");
     let named: BTreeSet<&str> = text
         .split('`')
         .filter(|word| {
@@ -187,9 +187,17 @@ fn receivers() -> String {
     fs::read_to_string(root().join(RECEIVERS)).unwrap()
 }
 
-/// What a snapshot test of a room of `notify` wrote.
+/// What a snapshot test wrote: of a room of `notify`, of a command, or of a test program.
 fn snapshot(room: &str, name: &str) -> String {
-    let file = format!("src/notify/{room}/snapshots/spheron_watch__notify__{room}__tests__{name}.snap");
+    let file = match room.strip_prefix("cli/") {
+        Some(command) => {
+            format!("src/cli/{command}/snapshots/spheron_watch__cli__{command}__tests__{name}.snap")
+        }
+        None if root().join(format!("tests/{room}.rs")).exists() => {
+            format!("tests/snapshots/{room}__{name}.snap")
+        }
+        None => format!("src/notify/{room}/snapshots/spheron_watch__notify__{room}__tests__{name}.snap"),
+    };
     let text = fs::read_to_string(root().join(&file)).unwrap_or_else(|error| panic!("{file}: {error}"));
     text.splitn(3, "---\n").nth(2).unwrap().trim_end().to_owned()
 }
@@ -211,15 +219,44 @@ fn filled(page: &str) -> (String, BTreeSet<String>) {
     (out, names)
 }
 
-#[test]
-fn each_body_of_the_receivers_page_is_what_the_program_makes() {
-    let page = receivers();
+/// The page, and what it shows of what the program writes.
+fn current(file: &str) -> (String, BTreeSet<String>) {
+    let page = fs::read_to_string(root().join(file)).unwrap();
     let (filled, names) = filled(&page);
     if std::env::var_os("UPDATE_DOCS").is_some() {
-        fs::write(root().join(RECEIVERS), &filled).unwrap();
+        fs::write(root().join(file), &filled).unwrap();
     } else {
-        assert!(page == filled, "{RECEIVERS} is not current: run UPDATE_DOCS=1 cargo test --test docs");
+        assert!(page == filled, "{file} is not current: run UPDATE_DOCS=1 cargo test --test docs");
     }
+    (page, names)
+}
+
+#[test]
+fn the_policies_page_shows_what_the_program_says_and_its_configuration_and_commands_are_right() {
+    let (page, names) = current("docs/policies.md");
+    for shown in ["dry_run", "arm_at_80", "will_be_ended", "ended", "show_at_80"] {
+        assert!(names.contains(shown), "{shown} is not shown: {names:?}");
+    }
+    let settings = parse(blocks(&page, "toml")[0]);
+    assert_eq!(settings.policies.len(), 1);
+    assert_eq!(settings.safety, spheron_watch::model::Safety::default(), "they are the defaults");
+    let commands = ["keep", "keep list", "actions cancel", "actions show", "policy arm", "policy disarm"];
+    for command in commands {
+        assert!(page.contains(&format!("spheron-watch {command}")) || page.contains(&format!("`{command}")));
+        let mut words: Vec<&str> = command.split(' ').collect();
+        words.push("--help");
+        let help = Command::new(env!("CARGO_BIN_EXE_spheron-watch")).args(&words).output().unwrap();
+        assert!(help.status.success(), "{command}");
+    }
+    for stage in spheron_watch::model::StageName::ALL {
+        let said = stage == spheron_watch::model::StageName::Withheld || page.contains(stage.as_str());
+        assert!(said, "{stage:?} is not explained");
+    }
+}
+
+#[test]
+fn each_body_of_the_receivers_page_is_what_the_program_makes() {
+    let (page, names) = current(RECEIVERS);
     for format in FORMATS {
         assert!(names.contains(&format!("{format}_firing")), "the body of {format} is not shown");
         assert!(page.contains(&format!("\n## `{format}`\n")), "{format} has no section");

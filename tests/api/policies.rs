@@ -14,10 +14,10 @@ use spheron_watch::{
     app::Archive,
     clock::Clock,
     model::{
-        Action, ActionId, Answer, ArmError, Arming, Cancel, CancelError, Candidate, Condition, Glob, Hold,
-        Keep, MatchKey, Matcher, Policies, Policy, PolicyAnswer, PolicyReasons, PolicyVerdict, Preview,
-        Proof, Reasons, Shift, Silence, Slot, Snapshot, Stage, StageName, Status, StepRecord, Target, Time,
-        Tracked, Usd, View, Why, Withheld,
+        Action, ActionId, Answer, ArmError, Arming, Cancel, CancelError, Candidate, Condition, Ends, Glob,
+        Hold, Keep, MatchKey, Matcher, Policies, Policy, PolicyAnswer, PolicyReasons, PolicyVerdict, Preview,
+        Proof, Reasons, Shift, Silence, Slot, Snapshot, Stage, StageName, Status, StepRecord, Tally, Target,
+        Time, Tracked, Usd, View, Why, Withheld,
     },
     serve::{
         SelfMetrics, ServeOptions, Socket,
@@ -133,6 +133,8 @@ pub fn view() -> View {
     view.snapshot = Arc::new(snapshot);
     view.policies = Arc::new(policies);
     view.actions = Arc::new(vec![announced(), gone(), withheld(), verifying()]);
+    let ends = Ends { count: 1, saved: gone().saved(NOW), ..Ends::default() };
+    view.tallies = [("idle".into(), Tally { ends, ..Tally::default() })].into();
     view
 }
 
