@@ -57,7 +57,11 @@ macro_rules! no_wishes {
         fn keep(&self, _: spheron_watch::model::Keep) -> spheron_watch::serve::api::Asking<'_, bool> {
             Box::pin(std::future::ready(None))
         }
-        fn end_keep(&self, _: std::sync::Arc<str>) -> spheron_watch::serve::api::Asking<'_, bool> {
+        fn end_keep(
+            &self,
+            _: std::sync::Arc<str>,
+            _: std::sync::Arc<str>,
+        ) -> spheron_watch::serve::api::Asking<'_, bool> {
             Box::pin(std::future::ready(None))
         }
         fn cancel(

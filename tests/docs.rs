@@ -62,7 +62,7 @@ fn the_readme_shows_an_alert_of_every_kind_as_it_is_told() {
     let text = readme();
     let shown = blocks(&text, "text").into_iter().find(|block| block.starts_with("[CRITICAL]")).unwrap();
     assert_eq!(shown.lines().collect::<Vec<_>>(), subjects);
-    assert_eq!(subjects.len(), 24, "one of each kind");
+    assert_eq!(subjects.len(), 25, "one of each kind");
 }
 
 #[test]

@@ -172,7 +172,7 @@ impl Month {
         let is_armed =
             self.armed.last().is_some_and(|(_, until)| *until == Time::from_secs(i64::from(u32::MAX)));
         if off && is_armed {
-            assert!(self.simulation.order(|core, _| core.disarm("long")).unwrap());
+            assert!(self.simulation.order(|core, now| core.disarm("long", "ann".into(), now)).unwrap());
             self.armed.last_mut().unwrap().1 = self.simulation.now();
         } else if !off && !is_armed {
             let from = self.simulation.now();

@@ -3,6 +3,7 @@
 //!
 //! A script is read line by line: `config … end` (TOML), `at 10m`, records (`team`, `deployment`, `volume`, `offer`: ID and
 //! key=value, or `gone`, `unreadable`), `activity DEPLOYMENT SOURCE busy|idle|unknown …`, `configuration broken|loads`, `disk MIB`, `receiver NAME fails|dies|takes WHY`,
+//! `end DEPLOYMENT requested` (by a policy; the API accepted it), `end DEPLOYMENT reads running|terminated`,
 //! `poll FEED… [fails KIND]`, `every 1m until 30m poll …`, `step`, `restart`, and `expect nothing` or the transitions
 //! that the last of these told.
 #![allow(
@@ -20,6 +21,7 @@ use std::{
     collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -28,9 +30,10 @@ use spheron_watch::{
     config::{self, Env},
     engine::{Engine, Money, changes, fold},
     model::{
-        DeploymentId, Failure, FailureKind, Feed, FeedHealth, Glob, Grouping, Held, HeldReason, Label,
-        Notice, PollRow, Reading, Rule, Snapshot, SourceActivity, StepRecord, Subject, Time, Transition,
-        Trouble, humanize,
+        ActReceipt, Action, ActionId, Came, DeploymentId, Failure, FailureKind, Feed, FeedHealth, Glob,
+        Grouping, Held, HeldReason, Label, Notice, Policies, PollRow, Proof, Reading, Rule, Snapshot,
+        SourceActivity, Stage as StageOf, Status, StepRecord, Subject, Target, Time, Transition, Trouble,
+        humanize,
     },
     notify::render,
     schedule::parse_length,
@@ -154,6 +157,8 @@ impl Stage {
                 let trouble = Trouble { since: self.now, dead: *fails == "dies", why: why.join(" ").into() };
                 self.snapshot.deliveries.insert((*name).into(), trouble);
             }
+            ["end", id, "requested"] => self.request_end(id),
+            ["end", id, "reads", status] => self.read_end(id, status),
             ["poll", feeds @ ..] => {
                 let polls = self.poll(feeds);
                 self.commit(polls);
@@ -200,6 +205,43 @@ impl Stage {
             utilization_permille: fields.take("util").map(|permille| permille.parse().unwrap()),
         };
         self.snapshot.activity.entry(DeploymentId::new(id)).or_default().insert(source.into(), said);
+    }
+
+    /// As a policy left it that is no longer in the configuration: the log alone hears of it.
+    fn request_end(&mut self, id: &str) {
+        let deployment = self.snapshot.deployments[&DeploymentId::new(id)].deployment.clone();
+        let target = Target::of(&deployment);
+        let proof = Proof { requested: self.now, ended: 0, asked: None, next: self.now, late: false };
+        let action = Action {
+            id: ActionId::derive("nightly", &target, self.now),
+            policy: "nightly".into(),
+            target,
+            name: deployment.name,
+            team: deployment.team,
+            rate: deployment.hourly_rate,
+            marked: self.now,
+            fingerprint: "f".into(),
+            seq: 0,
+            requests: vec![self.now],
+            stage: StageOf::Verifying { proof },
+        };
+        let known = self.engine.actions().cloned().chain([action]).collect();
+        self.engine = self.engine.clone().with_policies(Policies::default(), known);
+    }
+
+    /// What the read that was asked for last brings.
+    fn read_end(&mut self, id: &str, status: &str) {
+        let mut read = self.snapshot.deployments[&DeploymentId::new(id)].deployment.clone();
+        read.status = Status::from(Arc::<str>::from(status));
+        let action = self.engine.actions().find(|action| action.target.id == read.id).unwrap();
+        let receipt = ActReceipt {
+            action: action.id.clone(),
+            seq: action.seq,
+            sent: self.now,
+            skew_ms: Some(0),
+            came: Came::Read(Ok(Some(Box::new(read)))),
+        };
+        self.snapshot.receipts.insert(receipt.action.clone(), receipt.into());
     }
 
     fn poll(&mut self, words: &[&str]) -> Vec<PollRow> {

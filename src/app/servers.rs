@@ -49,8 +49,8 @@ impl Orders for Switchboard {
         self.ask(|reply| Control::Keep { keep, reply })
     }
 
-    fn end_keep(&self, id: Arc<str>) -> Asking<'_, bool> {
-        self.ask(|reply| Control::EndKeep { id, reply })
+    fn end_keep(&self, id: Arc<str>, by: Arc<str>) -> Asking<'_, bool> {
+        self.ask(|reply| Control::EndKeep { id, by, reply })
     }
 
     fn cancel(&self, action: ActionId, cancel: Cancel) -> Asking<'_, Result<(), CancelError>> {

@@ -131,7 +131,8 @@ fn said(keep: &Keep) -> String {
 }
 
 fn end(id: &str, config: Option<&Path>, env: &Env) -> Result<String, SourceError> {
-    Daemon::new(config, env)?.delete(&format!("keeps/{}", api::encode(id)))?;
+    let by = api::encode(&change::user(env));
+    Daemon::new(config, env)?.delete(&format!("keeps/{}?by={by}", api::encode(id)))?;
     Ok(format!(
         "{} has ended; what it kept may be ended by a policy again, after a new announcement",
         output::clean(id)

@@ -5,9 +5,6 @@
 /// Keys of the contract (PRODUCT §4) that this version lacks.
 const UNSUPPORTED: [&str; 2] = ["serve.token_file", "store.ballast"];
 
-/// Rule kinds of the contract (PRODUCT §6) that this version lacks.
-pub(super) const UNSUPPORTED_KINDS: [&str; 1] = ["not_confirmed"];
-
 /// Keys that would hold a secret, wherever they stand.
 const SECRETS: [&str; 6] = ["api_key", "heartbeat_url", "password", "secret", "token", "url"];
 

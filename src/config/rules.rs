@@ -8,7 +8,6 @@ use super::{
     node::{Node, Read},
     notify::{Known, LOG, Notify, name, routes},
     reader::{Reader, of_nothing},
-    refused::UNSUPPORTED_KINDS,
     sections::{glob, values},
 };
 use crate::model::{MatchKey, Matcher, Period, Route, Rule, RuleKind, Severity, Usd};
@@ -46,7 +45,7 @@ struct Kind {
     build: fn(&mut Reader<'_>) -> RuleKind,
 }
 
-const KINDS: [Kind; 24] = {
+const KINDS: [Kind; 25] = {
     use About::{Account, Deployment, Team, Volume};
     use Severity::{Critical, Info, Warning};
     [
@@ -72,6 +71,7 @@ const KINDS: [Kind; 24] = {
         Kind::new("blind", Critical, Account, blind),
         Kind::new("key_rejected", Critical, Account, |_| RuleKind::KeyRejected),
         Kind::new("config_invalid", Critical, Account, |_| RuleKind::ConfigInvalid),
+        Kind::new("not_confirmed", Critical, Account, |_| RuleKind::NotConfirmed),
         Kind::new("delivery_failing", Critical, Account, |_| RuleKind::DeliveryFailing),
         Kind::new("disk_low", Critical, Account, |_| RuleKind::DiskLow),
     ]
@@ -314,10 +314,6 @@ fn matcher(r: &mut Reader<'_>, kind: Kind) -> Matcher {
 }
 
 fn kind(node: &Node) -> Read<Kind> {
-    let text = node.text()?;
-    if UNSUPPORTED_KINDS.contains(&text) {
-        return Err(format!("kind `{text}` is not supported by this version; remove this rule"));
-    }
     node.word(&KINDS.map(|kind| (kind.kind, kind)))
 }
 

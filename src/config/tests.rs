@@ -95,6 +95,7 @@ fn the_default_rules_are_those_of_the_contract_and_tell_the_log() {
         ("blind", K::Blind { longer_than: Duration::from_secs(300) }, Critical),
         ("key-rejected", K::KeyRejected, Critical),
         ("config-invalid", K::ConfigInvalid, Critical),
+        ("not-confirmed", K::NotConfirmed, Critical),
         ("delivery-failing", K::DeliveryFailing, Critical),
         ("disk-low", K::DiskLow, Critical),
     ];

@@ -14,9 +14,9 @@ use super::poller::Pace;
 use crate::{
     engine::{self, Engine},
     model::{
-        Act, Action, ActionId, ActivitySample, ActivitySource, Facts, Failure, Feed, FeedHealth, Forecast,
-        Glob, Grouping, Held, Observation, Policies, PollRow, Rule, Shift, Silence, SilenceError, Snapshot,
-        StageName, StepRecord, Tally, Time, Trouble, View, Wake, wishes,
+        Act, Action, ActionId, ActivitySample, ActivitySource, Audit, Facts, Failure, Feed, FeedHealth,
+        Forecast, Glob, Grouping, Held, Observation, Policies, PollRow, Rule, Shift, Silence, SilenceError,
+        Snapshot, StageName, StepRecord, Tally, Time, Trouble, View, Wake, wishes,
     },
 };
 
@@ -40,6 +40,8 @@ pub struct Core {
     steps: BTreeMap<(Arc<str>, StageName), u64>,
     /// Decided, and not yet to be performed: first what decided them has to be committed.
     pub(super) acts: Vec<Act>,
+    /// What people ordered since the last record.
+    pub(super) audit: Vec<Audit>,
     polls: Vec<PollRow>,
     wake: Option<Wake>,
 }
@@ -59,6 +61,7 @@ impl Core {
             steps: BTreeMap::new(),
             sources: Vec::new(),
             acts: Vec::new(),
+            audit: Vec::new(),
             polls: Vec::new(),
             wake: None,
         }
@@ -201,7 +204,9 @@ impl Core {
     pub fn step(&mut self, now: Time) -> StepRecord {
         self.snapshot.silences.retain(|_, silence| now < silence.ends.plus(SILENCE_KEPT));
         self.forget_old_keeps(now);
+        self.disown_copy(now);
         let decisions = self.engine.step(&self.snapshot, now);
+        self.snapshot.restored = None;
         if !decisions.actions.is_empty() || self.engine.actions().count() != self.actions.len() {
             self.actions = Arc::new(self.engine.actions().cloned().collect());
             let known: BTreeSet<&ActionId> = self.actions.iter().map(|action| &action.id).collect();
@@ -227,6 +232,7 @@ impl Core {
             actions: decisions.actions,
             shifts: decisions.shifts,
             wishes,
+            audit: std::mem::take(&mut self.audit),
         }
     }
 

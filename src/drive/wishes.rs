@@ -2,12 +2,12 @@
 //!
 //! It must never do more than write it down: the next step finds it in the snapshot, decides, and commits it.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::btree_map::Entry, sync::Arc, time::Duration};
 
 use super::{core::Core, questions::Knows};
 use crate::model::{
-    Act, ActReceipt, ActionId, ArmError, Arming, Cancel, CancelError, Heard, Held, Keep, Policy,
-    PolicyReasons, Time,
+    Act, ActReceipt, ActionId, ArmError, Arming, Audit, Cancel, CancelError, Heard, Held, Keep, Order,
+    Policy, PolicyReasons, Time,
 };
 
 /// More keeps than this at a time are no longer a person's.
@@ -23,19 +23,27 @@ impl Core {
         if holding >= KEEPS_MAX && !keeps.contains_key(&keep.id) {
             return false;
         }
-        keeps.insert(keep.id.clone(), Arc::new(keep));
+        let (by, keep) = (keep.by.clone(), Arc::new(keep));
+        keeps.insert(keep.id.clone(), keep.clone());
+        self.record(now, by, Order::Kept { keep });
         true
     }
 
     /// Ends one that holds; `false` where there is none. It stays to be looked at.
-    pub fn end_keep(&mut self, id: &str, now: Time) -> bool {
+    pub fn end_keep(&mut self, id: &str, by: Arc<str>, now: Time) -> bool {
         match self.snapshot.keeps.get_mut(id) {
             Some(keep) if keep.holds(now) => {
                 Arc::make_mut(keep).until = Some(now);
+                let keep = keep.clone();
+                self.record(now, by, Order::KeepEnded { keep });
                 true
             }
             Some(_) | None => false,
         }
+    }
+
+    fn record(&mut self, at: Time, by: Arc<str>, order: Order) {
+        self.audit.push(Audit { at, by, order });
     }
 
     pub(super) fn forget_old_keeps(&mut self, now: Time) {
@@ -52,21 +60,38 @@ impl Core {
     /// The next step stops it.
     pub fn cancel(&mut self, action: ActionId, cancel: Cancel) -> Result<(), CancelError> {
         let known = self.engine.actions().find(|known| known.id == action);
-        known.ok_or(CancelError::NoSuchAction)?.stage.name().cancellable()?;
-        self.snapshot.cancels.entry(action).or_insert(cancel);
+        let known = known.ok_or(CancelError::NoSuchAction)?;
+        known.stage.name().cancellable()?;
+        let (policy, target) = (known.policy.clone(), known.target.clone());
+        if let Entry::Vacant(place) = self.snapshot.cancels.entry(action.clone()) {
+            let Cancel { at, by } = place.insert(cancel).clone();
+            self.record(at, by, Order::Cancelled { action, policy, target });
+        }
         Ok(())
     }
 
     /// From the next step on it is armed as it stands, if the code is that of what it would end.
     pub fn arm(&mut self, policy: &str, code: &str, by: Arc<str>, now: Time) -> Result<Arming, ArmError> {
         let arming = self.engine.arm(policy, code, by, &self.snapshot, now)?;
-        self.snapshot.armings.insert(arming.policy.clone(), Arc::new(arming.clone()));
+        let shared = Arc::new(arming.clone());
+        self.snapshot.armings.insert(arming.policy.clone(), shared.clone());
+        self.record(now, arming.by.clone(), Order::Armed { arming: shared });
         Ok(arming)
     }
 
     /// `false`: it was not armed.
-    pub fn disarm(&mut self, policy: &str) -> bool {
-        self.snapshot.armings.remove(policy).is_some()
+    pub fn disarm(&mut self, policy: &str, by: Arc<str>, now: Time) -> bool {
+        let Some(arming) = self.snapshot.armings.remove(policy) else { return false };
+        self.record(now, by, Order::Disarmed { arming });
+        true
+    }
+
+    /// An old copy says nothing of what is armed now (FAULTS 38). The step that follows stops what is open, and tells.
+    pub(super) fn disown_copy(&mut self, now: Time) {
+        if let Some(restored) = self.snapshot.restored.clone() {
+            self.snapshot.armings.clear();
+            self.record(now, "spheron-watch".into(), Order::Restored { restored });
+        }
     }
 
     pub fn hear(&mut self, heard: Heard) {

@@ -70,6 +70,7 @@ pub fn feed_of(kind: &RuleKind) -> Option<Feed> {
         RuleKind::Blind { .. }
         | RuleKind::KeyRejected
         | RuleKind::ConfigInvalid
+        | RuleKind::NotConfirmed
         | RuleKind::DeliveryFailing
         | RuleKind::DiskLow => None,
     }

@@ -35,8 +35,8 @@ use tell::{Teller, Urgent};
 
 use crate::model::{
     Action, AlertKey, AlertState, ArmError, Arming, BudgetView, Decisions, Ends, Entry, Feed, Forecast, Glob,
-    Group, GroupKey, Grouping, Held, HeldReason, Policies, PolicyVerdict, Preview, Rule, Severity, Snapshot,
-    Subject, TeamId, Time, Transition, Wake,
+    Group, GroupKey, Grouping, Held, HeldReason, Policies, PolicyVerdict, Preview, Rule, RuleKind, Severity,
+    Snapshot, Subject, TeamId, Time, Transition, Wake,
 };
 
 /// Rules and what became of them so far. The state is rows keyed by (rule, subject); it is persisted by whoever commits the
@@ -227,7 +227,17 @@ impl Engine {
         let rules = std::mem::take(&mut self.rules);
         self.drop_rules_that_are_gone(&rules, &mut decisions);
         let watched = std::mem::take(&mut self.watched);
-        let ground = rules::Ground { snapshot, watched: &watched, forecasts: &booked.forecasts, now };
+        // Before the rules: one of them tells what became of it.
+        self.reaper.alerted(rules.iter().any(|rule| rule.kind == RuleKind::NotConfirmed));
+        let reaped = self.reaper.step(snapshot, &booked.forecasts, now);
+        let to_confirm = self.reaper.to_confirm();
+        let ground = rules::Ground {
+            snapshot,
+            watched: &watched,
+            forecasts: &booked.forecasts,
+            actions: &to_confirm,
+            now,
+        };
         let mut turn =
             Turn { ground: &ground, hush: Hush::new(snapshot, now), urgent: Vec::new(), held, decisions };
         for stray in self.groups.strays(&rules) {
@@ -246,7 +256,6 @@ impl Engine {
         }
         self.flush(&rules, &mut turn);
         let mut decisions = turn.decisions;
-        let reaped = self.reaper.step(snapshot, &booked.forecasts, now);
         decisions.notices.extend(reaped.notices);
         (decisions.actions, decisions.shifts, decisions.acts) = (reaped.actions, reaped.shifts, reaped.acts);
         if let Some((at, why)) = reaped.wake {

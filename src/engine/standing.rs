@@ -80,8 +80,14 @@ pub fn say(view: &View, key: &AlertKey, transition: Transition, since: Time, now
             advice: "Nothing to do.".to_owned(),
         };
     };
-    let telling =
-        Telling { rule, subject: &key.subject, snapshot: &view.snapshot, forecasts: &view.forecasts, now };
+    let telling = Telling {
+        rule,
+        subject: &key.subject,
+        snapshot: &view.snapshot,
+        forecasts: &view.forecasts,
+        actions: &view.actions,
+        now,
+    };
     let words = words::compose(&telling, transition, since);
     Said { title: words.title, reason: words.reason, advice: words.advice }
 }

@@ -117,13 +117,13 @@ impl Teller<'_> {
 
     fn notice(&self, told: Told<'_>, receivers: Vec<Arc<str>>) -> Notice {
         let Told { entry, rule } = told;
-        let Ground { snapshot, forecasts, now, .. } = *self.ground;
+        let Ground { snapshot, forecasts, actions, now, .. } = *self.ground;
         // What waited for its group goes on; what happened has its own time.
         let at = match entry.transition {
             Transition::Firing | Transition::Reminder | Transition::Test => now,
             Transition::Resolved | Transition::Event => entry.at,
         };
-        let telling = Telling { rule, subject: &entry.key.subject, snapshot, forecasts, now: at };
+        let telling = Telling { rule, subject: &entry.key.subject, snapshot, forecasts, actions, now: at };
         let mut words = words::compose(&telling, entry.transition, entry.since);
         if entry.flapping {
             let keeps = humanize(FLAPPING_KEEPS);

@@ -373,6 +373,9 @@ impl Stage {
     }
 }
 
+/// How long an end may take to show before people are told that nothing confirms it.
+pub const CONFIRM_WITHIN: Duration = Duration::from_secs(600);
+
 /// How long a closed action still matters: to the caps, to what rests, to what it promised, to what it saved.
 pub const REMEMBERED: Duration = Duration::from_secs(24 * 3_600);
 
@@ -383,23 +386,16 @@ impl Action {
             || self.requests.iter().any(|at| now.since(*at) <= REMEMBERED)
     }
 
+    /// When it is late that reads confirm its end; `None`: nothing is to be confirmed.
+    pub fn to_confirm_by(&self) -> Option<Time> {
+        let (Stage::Verifying { proof } | Stage::InDoubt { proof, .. }) = &self.stage else { return None };
+        Some(proof.requested.plus(CONFIRM_WITHIN))
+    }
+
     /// What it would have cost since, up to now, were it still there: rate × time until a person acts, a day at most.
     pub fn saved(&self, now: Time) -> Usd {
-        match self.stage {
-            Stage::Gone { at, saved_until } => self.rate.per_hour_for(now.min(saved_until).since(at)),
-            Stage::Withheld { .. }
-            | Stage::Marked { .. }
-            | Stage::Announced { .. }
-            | Stage::Reading { .. }
-            | Stage::Checking { .. }
-            | Stage::Committing { .. }
-            | Stage::Requested { .. }
-            | Stage::Verifying { .. }
-            | Stage::InDoubt { .. }
-            | Stage::Refused { .. }
-            | Stage::Expired { .. }
-            | Stage::Cancelled { .. } => Usd::ZERO,
-        }
+        let Stage::Gone { at, saved_until } = self.stage else { return Usd::ZERO };
+        self.rate.per_hour_for(now.min(saved_until).since(at))
     }
 }
 
@@ -474,6 +470,8 @@ pub enum DeleteAnswer {
     Ended { status: Arc<str> },
     /// 404.
     NotFound,
+    /// 429, in a body of the API: it was not done, and nothing is to be asked before then.
+    AskedToWait { until: Time },
     /// Another 4xx.
     Refused { why: Arc<str> },
     /// No answer, 5xx, or one that cannot be read: it may have been done.

@@ -5,8 +5,8 @@
 use std::sync::Arc;
 
 use super::{
-    Act, Action, ActionId, AlertKey, AlertState, Change, Charge, FailureKind, Feed, Group, GroupKey, Hold,
-    Line, Notice, Outcome, Purse, Shift, StageName, Subject, Target, TeamId, Time, Wish,
+    Act, Action, ActionId, AlertKey, AlertState, Audit, Change, Charge, FailureKind, Feed, Group, GroupKey,
+    Hold, Line, Notice, Outcome, Purse, Shift, StageName, Subject, Target, TeamId, Time, Wish,
 };
 
 #[must_use = "decisions that are not committed are lost alerts"]
@@ -102,6 +102,8 @@ pub struct StepRecord {
     pub actions: Vec<Action>,
     pub shifts: Vec<Shift>,
     pub wishes: Vec<Wish>,
+    /// What people ordered since the last one.
+    pub audit: Vec<Audit>,
 }
 
 impl StepRecord {
@@ -121,6 +123,7 @@ impl StepRecord {
             && self.actions.is_empty()
             && self.shifts.is_empty()
             && self.wishes.is_empty()
+            && self.audit.is_empty()
     }
 }
 

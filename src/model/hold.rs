@@ -254,6 +254,10 @@ pub enum Why {
         minutes: u32,
         until: Time,
     },
+    /// 429 to the DELETE.
+    AskedToWait {
+        until: Time,
+    },
     /// A read, the commit or the DELETE did not come about.
     Failed {
         why: Arc<str>,
@@ -277,6 +281,8 @@ pub enum Why {
         by: Arc<str>,
     },
     PolicyRemoved,
+    /// The database was put back from a copy.
+    Restored,
     /// A person, the provider or a reclaim ended it first, or its id now names another.
     EndedElsewhere {
         how: Arc<str>,
@@ -313,6 +319,10 @@ impl fmt::Display for Why {
             }
             Self::NobodyTold => f.write_str("no receiver took the announcement within an hour"),
             Self::CancelledBy { by } => write!(f, "{by} cancelled it"),
+            Self::Restored => f.write_str("the database was restored from a copy"),
+            Self::AskedToWait { until } => {
+                write!(f, "the API asked us to wait (429), so nothing was done: not before {until}")
+            }
             Self::PolicyRemoved => f.write_str("the policy is no longer in the configuration"),
             Self::EndedElsewhere { how } => write!(f, "it ended without us: {how}"),
             Self::NoLonger => f.write_str("it no longer qualifies"),

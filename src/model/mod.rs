@@ -5,6 +5,7 @@
 pub mod action;
 pub mod activity;
 pub mod alert;
+pub mod audit;
 pub mod cancel;
 pub mod decision;
 pub mod forecast;
@@ -37,6 +38,7 @@ pub use activity::{Activity, ActivitySample, ActivitySource, Reading, SourceActi
 pub use alert::{
     AlertKey, AlertState, Bar, EventId, Grant, Links, Mark, Notice, Severity, Subject, Together, Transition,
 };
+pub use audit::{Audit, AuditRow, Order, Restored};
 pub use cancel::{Cancel, CancelError};
 pub use decision::{Decisions, Held, HeldReason, PolicyVerdict, PollRow, StepRecord, Wake};
 pub use forecast::{Finding, Forecast, Spend};

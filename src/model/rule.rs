@@ -52,6 +52,8 @@ pub enum RuleKind {
     ConfigInvalid,
     /// A receiver does not get what it should.
     DeliveryFailing,
+    /// A policy requested an end that no read confirms.
+    NotConfirmed,
     /// The database's file system has next to no room.
     DiskLow,
     /// Depletion within `below`, at the faster of committed and observed burn.
@@ -114,6 +116,7 @@ impl RuleKind {
             Self::KeyRejected => "key_rejected",
             Self::ConfigInvalid => "config_invalid",
             Self::DeliveryFailing => "delivery_failing",
+            Self::NotConfirmed => "not_confirmed",
             Self::DiskLow => "disk_low",
             Self::Runway { .. } => "runway",
             Self::BurnRate { .. } => "burn_rate",
@@ -150,6 +153,7 @@ impl RuleKind {
             | Self::KeyRejected
             | Self::ConfigInvalid
             | Self::DeliveryFailing
+            | Self::NotConfirmed
             | Self::DiskLow
             | Self::Runway { .. }
             | Self::BurnRate { .. }

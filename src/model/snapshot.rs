@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     ActReceipt, ActionId, Activity, Arming, Cancel, Deployment, DeploymentId, EventId, FailureKind, Feed,
-    Keep, Offer, Outcome, Silence, SourceActivity, TeamId, Time, Trouble, Usd, Volume, VolumeId,
+    Keep, Offer, Outcome, Restored, Silence, SourceActivity, TeamId, Time, Trouble, Usd, Volume, VolumeId,
     VolumeStatus,
 };
 
@@ -61,6 +61,8 @@ pub struct Snapshot {
     pub unknown: BTreeMap<DeploymentId, Unknown>,
     /// Actions that a person wants stopped.
     pub cancels: BTreeMap<ActionId, Cancel>,
+    /// The database is older than what was ordered; up to the first step after the start. Not persisted.
+    pub restored: Option<Arc<Restored>>,
 }
 
 /// Why a deployment that is listed is not known, since when, and which feed lists it.

@@ -273,6 +273,6 @@ fn subject(target: &Target) -> String {
     target.subject().to_string()
 }
 
-fn text(value: &impl Serialize) -> Result<String, StoreError> {
+pub fn text(value: &impl Serialize) -> Result<String, StoreError> {
     serde_json::to_string(value).map_err(|error| StoreError::Sqlite(error.to_string()))
 }

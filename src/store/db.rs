@@ -7,9 +7,11 @@ use std::{cell::OnceCell, collections::BTreeMap, fs, path::Path, path::PathBuf, 
 use rusqlite::{Connection, TransactionBehavior, params};
 
 use super::{
-    Intent, OpenError, Options, StoreError, actions, costs,
+    Intent, OpenError, Options, StoreError, actions, audit, costs,
     lock::{Lock, beside},
-    open, outbox, raw,
+    open,
+    orders::Marker,
+    outbox, raw,
     recall::{self, AsOf},
     series::Known,
 };
@@ -39,6 +41,8 @@ pub struct Db {
     conn: Connection,
     /// `None` in memory.
     file: Option<(PathBuf, Lock)>,
+    /// `None` in memory: there is nothing to put back.
+    marker: Option<Marker>,
     /// What the last rows say; `None` after a commit that failed, until it is read again.
     known: Option<Known>,
     failed: OnceCell<StoreError>,
@@ -57,8 +61,15 @@ impl Db {
         // We hold the lock: whoever claimed these is dead (FAULTS 59).
         db.write(|conn| outbox::release(conn, None)).map_err(failed)?;
         let known = recall::known(&db.conn, AsOf::Now).map_err(failed)?;
-        let recovered = recall::recovered(&db.conn, &known).map_err(failed)?;
+        let mut recovered = recall::recovered(&db.conn, &known).map_err(failed)?;
         db.known = Some(known);
+        let mut marker = Marker::read(&path, &db.conn).map_err(failed)?;
+        let restored = marker.judge(recovered.snapshot.armings.values(), recovered.actions.iter());
+        recovered.snapshot.restored = restored.map(Arc::new);
+        db.marker = Some(marker);
+        if let Err(why) = db.mark() {
+            tracing::warn!("{why}");
+        }
         Ok((db, recovered))
     }
 
@@ -71,7 +82,7 @@ impl Db {
     }
 
     fn new(conn: Connection, file: Option<(PathBuf, Lock)>, options: &Options) -> Self {
-        Self { conn, file, known: None, failed: OnceCell::new(), keep_raw: options.keep_raw }
+        Self { conn, file, marker: None, known: None, failed: OnceCell::new(), keep_raw: options.keep_raw }
     }
 
     /// Everything of one step, or nothing. Costs what the record holds, however much the database holds.
@@ -83,7 +94,8 @@ impl Db {
             Some(known) => known,
             None => self.read(|conn| recall::known(conn, AsOf::Now))?,
         };
-        self.write(|conn| {
+        let marker = self.marker.take();
+        let counted = self.write(|conn| {
             known.write(conn, record)?;
             for (key, state) in &record.alerts {
                 write_alert(conn, key, state.as_ref())?;
@@ -93,10 +105,30 @@ impl Db {
             }
             costs::write(conn, record)?;
             actions::write(conn, &record.actions, &record.shifts, &record.wishes)?;
-            record.notices.iter().try_for_each(|notice| outbox::enqueue(conn, notice, record.at))
-        })?;
+            audit::write(conn, &record.audit)?;
+            record.notices.iter().try_for_each(|notice| outbox::enqueue(conn, notice, record.at))?;
+            marker.as_ref().map_or(Ok(None), |marker| marker.count(conn, record))
+        });
+        self.marker = marker;
+        let counted = counted?;
         self.known = Some(known);
+        if let Some(marker) = &mut self.marker {
+            marker.committed(record, counted);
+        }
+        if let Err(why) = self.mark() {
+            // What is committed is committed; nothing is ended until it is written.
+            tracing::error!("{why}");
+        }
         Ok(())
+    }
+
+    /// Brings the marker up to what is committed. `Err` is for people.
+    fn mark(&mut self) -> Result<(), Arc<str>> {
+        let Some(marker) = &mut self.marker else { return Ok(()) };
+        marker.write().map_err(|error| {
+            format!("the file `.orders` beside the database cannot be written, so nothing is ended: {error}; make room, or give the folder back")
+                .into()
+        })
     }
 
     /// As `open` returns it, read from the rows alone.
@@ -119,6 +151,9 @@ impl Db {
 
     /// Commits an intent, if all that it asks for still holds; `Err` within says what does not.
     pub fn commit_intent(&mut self, intent: &Intent, now: Time) -> Result<Result<(), Arc<str>>, StoreError> {
+        if let Err(why) = self.mark() {
+            return Ok(Err(why));
+        }
         self.write(|conn| actions::commit_intent(conn, intent, now))
     }
 

@@ -21,6 +21,7 @@ pub const MIGRATIONS: &[&str] = &[
     include_str!("schema/0004_money.sql"),
     include_str!("schema/0005_rate_before.sql"),
     include_str!("schema/0006_actions.sql"),
+    include_str!("schema/0007_audit.sql"),
 ];
 
 /// As the first migration sets it: "SPWK".

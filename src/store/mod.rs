@@ -3,6 +3,7 @@
 //! It must never decide anything, nor write outside the one transaction of a step; readers get connections that cannot write.
 
 mod actions;
+mod audit;
 mod codes;
 mod costs;
 mod db;
@@ -11,6 +12,7 @@ mod error;
 mod lock;
 mod migrate;
 mod open;
+mod orders;
 mod outbox;
 mod raw;
 mod reader;

@@ -11,14 +11,17 @@ use std::{
 use rusqlite::Connection;
 
 use super::{
-    OpenError, Options, Recovered, StoreError, actions,
+    OpenError, Options, Recovered, StoreError, actions, audit,
     codes::{self, Dictionary},
     costs, deliveries, open,
     recall::{self, AsOf},
 };
 use crate::{
     clock::Clock,
-    model::{Action, ActionId, Cost, CostBy, DeliveriesAsk, Dispatch, Feed, PollRow, Shift, Snapshot, Time},
+    model::{
+        Action, ActionId, AuditRow, Cost, CostBy, DeliveriesAsk, Dispatch, Feed, PollRow, Shift, Snapshot,
+        Time,
+    },
 };
 
 /// Between two looks at the clock, in SQLite's virtual instructions: some tens of microseconds.
@@ -75,6 +78,11 @@ impl Reader {
     /// Every step of an action, oldest first.
     pub fn shifts(&mut self, action: &ActionId) -> Result<Vec<Shift>, StoreError> {
         self.read(|conn| actions::shifts(conn, action))
+    }
+
+    /// What people ordered, the newest first; `before` is the last row of the page before.
+    pub fn audit(&mut self, limit: u32, before: Option<i64>) -> Result<Vec<AuditRow>, StoreError> {
+        self.read(|conn| audit::list(conn, limit, before))
     }
 
     /// What was true at a time: at the end of the last step, in the order of writing, that is not after it.

@@ -466,9 +466,9 @@ impl Orders for Loop {
         self.say(text, Some(!self.full))
     }
 
-    fn end_keep(&self, id: Arc<str>) -> Asking<'_, bool> {
+    fn end_keep(&self, id: Arc<str>, by: Arc<str>) -> Asking<'_, bool> {
         let known = self.views.borrow().snapshot.keeps.contains_key(&id);
-        self.say(format!("end {id}"), Some(known))
+        self.say(format!("{by} ends {id}"), Some(known))
     }
 
     fn cancel(&self, action: ActionId, cancel: Cancel) -> Asking<'_, Result<(), CancelError>> {
@@ -592,9 +592,9 @@ async fn a_keep_that_cannot_be_meant_is_refused_with_words_and_never_ordered() {
         assert!(got.status == status && got.body.contains(says), "{body}: {got:?}");
         assert!(got.head.contains("application/problem+json"), "{got:?}");
     }
-    let ended = served.send("DELETE keeps/kp_0", &Value::Null).await;
+    let ended = served.send("DELETE keeps/kp_0?by=bob", &Value::Null).await;
     assert!(ended.status == 404 && ended.body.contains("no keep that holds"), "{ended:?}");
-    assert_eq!(served.asked(), ["end kp_0"]);
+    assert_eq!(served.asked(), ["bob ends kp_0"]);
     served.end().await;
     let full = Served::new(true);
     let got = full.send("POST keeps", &json!({"deployment": "train-1", "forever": true})).await;

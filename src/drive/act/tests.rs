@@ -158,11 +158,12 @@ fn fault_18_what_may_have_been_done_is_lost_and_sent_once_whatever_the_answer_la
 }
 
 #[test]
-fn what_is_refused_is_refused_and_what_is_held_back_was_not_sent() {
+fn fault_12_what_is_refused_is_refused_and_what_is_counted_out_or_held_back_was_not_done() {
     let rig = Rig::new(Some((Endpoint::Delete, Fault::Forbidden { team: 0 })));
     assert!(matches!(rig.delete(), DeleteAnswer::Refused { .. }));
     let rig = Rig::new(Some((Endpoint::Delete, Fault::TooMany { body: LimitBody::A, reset_header: true })));
-    assert!(matches!(rig.delete(), DeleteAnswer::Refused { .. }));
+    let DeleteAnswer::AskedToWait { until } = rig.delete() else { panic!("it was counted out") };
+    assert!(until >= START.plus(Duration::from_secs(60)), "{until}");
     let held = rig.delete();
     assert!(matches!(&held, DeleteAnswer::NotSent { why } if why.contains("429")), "{held:?}");
     assert_eq!(rig.deletes(), 1);

@@ -42,6 +42,7 @@ pub enum Control {
     /// End the keep of this id; `false`: none that holds has it.
     EndKeep {
         id: Arc<str>,
+        by: Arc<str>,
         reply: oneshot::Sender<bool>,
     },
     /// Stop this action, if it is not too late.
@@ -104,14 +105,14 @@ impl Running {
                 }
             }
             Control::Keep { keep, reply } => self.keep(keep, reply),
-            Control::EndKeep { id, reply } => {
-                let ended = self.core.end_keep(&id, self.clock.now());
+            Control::EndKeep { id, by, reply } => {
+                let ended = self.core.end_keep(&id, by, self.clock.now());
                 self.answer(reply, ended, ended);
             }
             Control::Cancel { action, cancel, reply } => self.cancel(action, cancel, reply),
             Control::Arm { policy, code, by, reply } => self.arm(&policy, &code, by, reply),
             Control::Disarm { policy, by, reply } => {
-                let was_armed = self.core.disarm(&policy);
+                let was_armed = self.core.disarm(&policy, by.clone(), self.clock.now());
                 tracing::warn!(%policy, %by, was_armed, "disarmed");
                 self.answer(reply, was_armed, true);
             }

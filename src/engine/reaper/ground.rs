@@ -26,6 +26,8 @@ pub struct Ground<'a> {
     pub history: History,
     /// So many of so many qualify at once, and not all of them were acknowledged.
     pub too_many: Option<(u32, u32)>,
+    /// An alert tells what is not confirmed, so the action need not.
+    pub alerted: bool,
     pub now: Time,
     #[cfg(test)]
     pub skip: Option<Gate>,

@@ -6,6 +6,7 @@ mod arming;
 mod conditions;
 mod gates;
 mod ground;
+mod lapse;
 mod review;
 mod sight;
 mod transitions;
@@ -48,6 +49,8 @@ pub struct Reaper {
     /// Of those ended so long ago that they are no longer among the past: how many, and what they saved.
     settled: BTreeMap<Arc<str>, Ends>,
     sight: Sight,
+    lapsed: lapse::Told,
+    alerted: bool,
     #[cfg(test)]
     pub(super) skip: Option<gates::Gate>,
 }
@@ -81,6 +84,16 @@ impl Reaper {
 
     pub fn policies(&self) -> &Policies {
         &self.policies
+    }
+
+    /// Whether a rule of kind `not_confirmed` tells people of what no read confirms.
+    pub fn alerted(&mut self, alerted: bool) {
+        self.alerted = alerted;
+    }
+
+    /// Those whose end was requested and is not confirmed.
+    pub fn to_confirm(&self) -> Vec<Action> {
+        self.open.values().filter(|action| action.to_confirm_by().is_some()).cloned().collect()
     }
 
     /// Open, withheld and lately closed ones.
@@ -130,17 +143,19 @@ impl Reaper {
     /// Decides. Stepping again on the same snapshot and time decides nothing new.
     pub fn step(&mut self, snapshot: &Snapshot, forecasts: &BTreeMap<TeamId, Forecast>, now: Time) -> Reaped {
         self.sight.look(snapshot, forecasts, now);
-        if self.policies.policies.is_empty() && self.actions().next().is_none() {
+        let quiet = self.policies.policies.is_empty() && snapshot.restored.is_none();
+        if quiet && self.actions().next().is_none() {
             return Reaped::default();
         }
         self.settle(now);
         let (mut open, mut withheld) = (std::mem::take(&mut self.open), std::mem::take(&mut self.withheld));
-        let mut past = std::mem::take(&mut self.past);
+        let (mut past, mut lapsed) = (std::mem::take(&mut self.past), std::mem::take(&mut self.lapsed));
         let history = History::of(open.values().chain(past.values()), &self.policies, now);
         let mut ground = self.ground(snapshot, forecasts, history, now);
         let mut qualifying = qualifying(&ground, &open);
         ground.too_many = too_many(&ground, &qualifying);
         let mut turn = Turn::new(ground);
+        lapse::tell(&mut turn, &mut lapsed);
         for action in open.values_mut() {
             review::review(&mut turn, action);
         }
@@ -162,7 +177,7 @@ impl Reaper {
             notices: turn.notices,
             wake: turn.wake,
         };
-        (self.open, self.withheld, self.past) = (open, withheld, past);
+        (self.open, self.withheld, self.past, self.lapsed) = (open, withheld, past, lapsed);
         reaped
     }
 
@@ -233,6 +248,7 @@ impl Reaper {
             sight: &self.sight,
             history,
             too_many: None,
+            alerted: self.alerted,
             now,
             #[cfg(test)]
             skip: self.skip,

@@ -11,15 +11,13 @@ use super::{
 };
 use crate::model::{
     ActReceipt, Action, Came, Check, DeleteAnswer, FinalRead, Hold, Policy, Presence, Proof, Slot, Stage,
-    Time, Tracked, Why,
+    Time, Tracked, Why, action::CONFIRM_WITHIN,
 };
 
 /// Nothing came back for an act: it is given up (and a DELETE is in doubt).
 const ANSWER_WITHIN: Duration = Duration::from_secs(60);
 /// A mark that nobody is told of within this is over; so is an announcement this long after its slot.
 pub const LATE_AFTER: Duration = Duration::from_secs(3_600);
-/// A DELETE that no read confirms by then is told, or in doubt, was none.
-const CONFIRM_WITHIN: Duration = Duration::from_secs(600);
 /// So many reads in a row have to show the end.
 const READS_TO_END: u8 = 2;
 
@@ -45,6 +43,10 @@ pub fn review(turn: &mut Turn<'_>, action: &mut Action) {
 
 /// Why an action that was not handed out yet ends here, whatever its stage.
 fn stopped(ground: &Ground<'_>, action: &Action) -> Option<Why> {
+    // What was ordered since the copy is not known: a keep, a disarming or a cancel may be among it (FAULTS 38).
+    if ground.snapshot.restored.is_some() {
+        return Some(Why::Restored);
+    }
     let Some(policy) = ground.policies.policies.iter().find(|policy| policy.name == action.policy) else {
         return Some(Why::PolicyRemoved);
     };
@@ -256,6 +258,7 @@ fn requested(turn: &mut Turn<'_>, action: &mut Action, asked: Time) {
         }
         Came::Delete(DeleteAnswer::MinimumRuntime { minutes }) => go::postpone(turn, action, *minutes),
         Came::Delete(DeleteAnswer::NotSent { why }) => failed(turn, action, why),
+        Came::Delete(DeleteAnswer::AskedToWait { until }) => go::hold_off(turn, action, *until),
         Came::Delete(DeleteAnswer::Refused { why }) => {
             go::doubt(turn, action, Some(why.clone()), Why::ApiRefused { why: why.clone() });
         }

@@ -195,6 +195,13 @@ pub fn postpone(turn: &mut Turn<'_>, action: &mut Action, minutes: u32) {
     turn.shift(action, Stage::Announced { slot, next: at }, Why::MinimumRuntime { minutes, until: at });
 }
 
+/// The API wants to be left alone: nothing was done, and what was announced stands (FAULTS 12).
+pub fn hold_off(turn: &mut Turn<'_>, action: &mut Action, until: Time) {
+    let Some(slot) = action.stage.slot() else { return };
+    let next = until.max(turn.now().plus(RETRY));
+    turn.shift(action, Stage::Announced { slot, next }, Why::AskedToWait { until: next });
+}
+
 fn proof(requested: Time, now: Time, ended: u8) -> Proof {
     Proof { requested, ended, asked: None, next: now.plus(VERIFY_EVERY), late: false }
 }
@@ -262,12 +269,14 @@ pub fn note_proof(turn: &mut Turn<'_>, action: &mut Action, ended: u8) {
     }
 }
 
-/// Ten minutes have passed (FAULTS 19).
+/// Ten minutes have passed (FAULTS 19). Where no rule tells people, the action itself does.
 pub fn tell_not_confirmed(turn: &mut Turn<'_>, action: &mut Action) {
     if let Some(proof) = proof_of(action) {
         proof.late = true;
         turn.save(action);
-        turn.tell(action, &Tidings::NotConfirmed);
+        if !turn.ground.alerted {
+            turn.tell(action, &Tidings::NotConfirmed);
+        }
     }
 }
 

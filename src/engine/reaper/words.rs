@@ -2,14 +2,14 @@
 //!
 //! It must never leave out when it happens, what is lost with it, and how to stop it.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use super::{ground::Ground, sight};
 use crate::{
     engine::words::{deployment_details, label},
     model::{
-        Action, AlertKey, EventId, Feed, Grant, Notice, Policy, Severity, Subject, Time, Together,
-        Transition, Why, Withheld, action::REMEMBERED, humanize, outbox::LOG,
+        Action, AlertKey, Arming, EventId, Feed, Grant, Notice, Policy, Restored, Severity, Subject, Time,
+        Together, Transition, Why, Withheld, action::REMEMBERED, humanize, outbox::LOG,
     },
 };
 
@@ -38,6 +38,7 @@ const ANNOUNCEMENT: i64 = 0;
 const DAILY: i64 = 7;
 /// An end that is put off goes by a new announcement after an hour, with a link of its own.
 const GRANTED_BEYOND: Duration = Duration::from_secs(24 * 3_600);
+const RESTORED: i64 = 8;
 
 struct Words {
     nth: i64,
@@ -263,24 +264,84 @@ pub fn daily(ground: &Ground<'_>, policy: &Policy, by: Withheld, actions: &[&Act
         (Arc::from("would end"), format!("{name} ({}), {}/h", action.target.id, action.rate))
     });
     let more = (count > NAMED_MAX).then(|| (Arc::from("and"), format!("{} more", count - NAMED_MAX)));
-    let key = key(&policy.name, Subject::Account);
+    let severity = match by {
+        Withheld::DryRun => Severity::Info,
+        Withheld::FleetShare => Severity::Critical,
+    };
+    let words = Words { nth: DAILY, severity, title, reason, advice, until: None };
+    let details = named.chain(more).collect();
+    Notice { details, ..of_policy(&policy.name, words, (ground.now, ground.now), policy.receivers.clone()) }
+}
+
+/// An arming that no longer fits. One id for each form that the policy takes after it was armed.
+pub fn changed(ground: &Ground<'_>, policy: &Policy, arming: &Arming, fingerprint: &str) -> Notice {
+    let Policy { name, receivers, .. } = policy;
+    let nth = fingerprint.get(..15).and_then(|digits| i64::from_str_radix(digits, 16).ok());
+    let words = Words {
+        nth: nth.unwrap_or_default(),
+        severity: Severity::Warning,
+        title: format!("policy {name} is a dry run now"),
+        reason: format!(
+            "{} armed policy {name} at {}. It, [safety], the time zone or an activity that it uses changed since, so it ends nothing any more.",
+            arming.by, arming.armed_at
+        ),
+        advice: format!(
+            "To arm it as it is now: `spheron-watch policy arm {name}`, which shows what it would end. What it was is armed again if all of it is put back."
+        ),
+        until: None,
+    };
+    of_policy(name, words, (arming.armed_at, ground.now), receivers.clone())
+}
+
+/// The database was put back from a copy. Everybody who hears of any policy hears of it.
+pub fn restored(ground: &Ground<'_>, restored: &Restored) -> Notice {
+    let told: BTreeSet<Arc<str>> =
+        ground.policies.policies.iter().flat_map(|policy| policy.receivers.iter().cloned()).collect();
+    let receivers = if told.is_empty() { receivers(None) } else { told.into_iter().collect() };
+    let armed = restored.armed.join(", ");
+    let lacks = match restored.lacks {
+        Some(lacks) => format!("It is older than the file `.orders` beside it: it lacks {lacks} order(s) or step(s) of policies."),
+        None => "The file `.orders` beside it is missing, unreadable or of another database, so nobody knows what it lacks.".to_owned(),
+    };
+    let disarmed = match restored.armed.len() {
+        0 => "No policy was armed in it.".to_owned(),
+        _ => format!("What was armed in it is disarmed: {armed}."),
+    };
+    let words = Words {
+        nth: RESTORED,
+        severity: Severity::Critical,
+        title: "policies disarmed: the database is an old copy".into(),
+        reason: format!(
+            "{lacks} {disarmed} What was announced is called off, and keeps made since the copy are lost."
+        ),
+        advice: "Keep anew what is to stay (`spheron-watch keep ID --for 7d`), then look at each policy and arm it: `spheron-watch policy arm NAME`. Until then nothing is ended.".into(),
+        until: None,
+    };
+    of_policy("*", words, (ground.now, ground.now), receivers)
+}
+
+/// About a policy, and no deployment.
+fn of_policy(
+    policy: &str,
+    Words { nth, severity, title, reason, advice, until: _ }: Words,
+    (since, at): (Time, Time),
+    receivers: Vec<Arc<str>>,
+) -> Notice {
+    let key = key(policy, Subject::Account);
     Notice {
-        id: EventId::derive(&key, ground.now, Transition::Event, DAILY),
+        id: EventId::derive(&key, since, Transition::Event, nth),
         key,
         kind: "policy".into(),
         transition: Transition::Event,
-        severity: match by {
-            Withheld::DryRun => Severity::Info,
-            Withheld::FleetShare => Severity::Critical,
-        },
+        severity,
         title,
         reason,
         advice,
-        details: named.chain(more).collect(),
+        details: Vec::new(),
         bars: Vec::new(),
-        since: ground.now,
-        at: ground.now,
-        receivers: policy.receivers.clone(),
+        since,
+        at,
+        receivers,
         together: Together::default(),
         grant: None,
         link: None,

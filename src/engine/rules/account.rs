@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::{Ground, Judgement};
 use crate::{
     engine::alert::Verdict,
-    model::{Feed, FeedHealth, Time, Trouble},
+    model::{Action, Feed, FeedHealth, Time, Trouble},
 };
 
 /// The feeds without which the watcher is blind.
@@ -73,6 +73,15 @@ pub fn is_failing(trouble: &Trouble, now: Time) -> bool {
 
 fn failing_from(trouble: &Trouble) -> Time {
     if trouble.dead { trouble.since } else { trouble.since.plus(FAILING_AFTER) }
+}
+
+/// An end that was requested ten minutes ago, and that no read confirms yet.
+pub fn not_confirmed(ground: &Ground<'_>) -> Judgement {
+    let deadlines = || ground.actions.iter().filter_map(Action::to_confirm_by);
+    let judgement = Judgement::met_if(deadlines().any(|at| at <= ground.now));
+    // A further one is told too.
+    let judgement = Judgement { news: deadlines().filter(|at| *at <= ground.now).max(), ..judgement };
+    deadlines().filter(|at| *at > ground.now).min().map_or(judgement, |at| judgement.at(at))
 }
 
 pub fn disk_low(ground: &Ground<'_>) -> Judgement {

@@ -15,13 +15,15 @@ mod volume;
 use super::alert::Verdict;
 use std::collections::BTreeMap;
 
-use crate::model::{Forecast, Glob, Rule, RuleKind, Snapshot, Subject, TeamId, Time};
+use crate::model::{Action, Forecast, Glob, Rule, RuleKind, Snapshot, Subject, TeamId, Time};
 
 /// What a rule may look at.
 pub struct Ground<'a> {
     pub snapshot: &'a Snapshot,
     pub watched: &'a [Glob],
     pub forecasts: &'a BTreeMap<TeamId, Forecast>,
+    /// Those whose end was requested and is not confirmed.
+    pub actions: &'a [Action],
     pub now: Time,
 }
 
@@ -83,6 +85,7 @@ pub fn judge(rule: &Rule, ground: &Ground<'_>, each: &mut dyn FnMut(Subject, Jud
         RuleKind::KeyRejected => each(Subject::Account, account::key_rejected(ground)),
         RuleKind::ConfigInvalid => each(Subject::Account, account::config_invalid(ground)),
         RuleKind::DeliveryFailing => each(Subject::Account, account::delivery_failing(ground)),
+        RuleKind::NotConfirmed => each(Subject::Account, account::not_confirmed(ground)),
         RuleKind::DiskLow => each(Subject::Account, account::disk_low(ground)),
         RuleKind::Idle { longer_than } => deployment::idle(rule, *longer_than, ground, each),
         RuleKind::Failed => deployment::failed(rule, ground, each),

@@ -4,10 +4,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{CONSOLE, Telling, Words};
+use super::{CONSOLE, Telling, Words, label};
 use crate::{
     engine::rules,
-    model::{Feed, Usd, humanize},
+    model::{Action, Feed, Usd, humanize},
 };
 
 pub fn key_rejected(telling: &Telling<'_>) -> Words {
@@ -65,6 +65,42 @@ pub fn delivery_failing(telling: &Telling<'_>) -> Words {
                  receiver, or to the log."
             .into(),
         advice: format!("Mend what it says, then try it with `spheron-watch test-notify {first}`."),
+        details: details.collect(),
+    }
+}
+
+pub fn not_confirmed(telling: &Telling<'_>) -> Words {
+    let late = |action: &&Action| action.to_confirm_by().is_some_and(|at| at <= telling.now);
+    let late: Vec<&Action> = telling.actions.iter().filter(late).collect();
+    let Some(first) = late.first() else {
+        return Words {
+            title: "no end is unconfirmed any more".into(),
+            reason: "What became of each end that was requested is known, and was told.".into(),
+            advice: "Nothing to do.".into(),
+            details: Vec::new(),
+        };
+    };
+    let name = |action: &Action| label(&action.name, &action.target.id);
+    let title = match late.len() {
+        1 => format!("not confirmed: the end of {}", name(first)),
+        many => format!("not confirmed: the end of {} and {} more", name(first), many - 1),
+    };
+    let rate: Usd = late.iter().map(|action| action.rate).sum();
+    let details = late.iter().map(|action| {
+        let asked = action.requests.last().map_or(String::new(), |at| format!(", requested at {at}"));
+        (
+            name(action).into(),
+            format!("{} by policy {}{asked}, {}/h", action.target.id, action.policy, action.rate),
+        )
+    });
+    Words {
+        title,
+        reason: format!(
+            "A policy asked for it, and ten minutes later no read shows that it has ended. It may still cost {rate}/h."
+        ),
+        advice: format!(
+            "Look at it at {CONSOLE}, and end it there if it runs. It is read again every five minutes; no second request is sent."
+        ),
         details: details.collect(),
     }
 }

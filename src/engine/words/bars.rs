@@ -149,7 +149,8 @@ mod tests {
             repeat_interval: None,
         };
         let forecasts: BTreeMap<TeamId, Forecast> = forecast.map(|f| (team(), f)).into_iter().collect();
-        let telling = Telling { rule: &rule, subject, snapshot, forecasts: &forecasts, now: NOW };
+        let telling =
+            Telling { rule: &rule, subject, snapshot, forecasts: &forecasts, actions: &[], now: NOW };
         bars(&telling).iter().map(|bar| format!("{} {} {}", bar.label, bar.permille, bar.text)).collect()
     }
 

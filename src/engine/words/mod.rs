@@ -15,7 +15,9 @@ pub(super) use deployment::deployment_details;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use crate::model::{Forecast, Rule, RuleKind, Snapshot, Subject, TeamId, Time, Transition, Usd, humanize};
+use crate::model::{
+    Action, Forecast, Rule, RuleKind, Snapshot, Subject, TeamId, Time, Transition, Usd, humanize,
+};
 
 pub struct Words {
     pub title: String,
@@ -30,6 +32,7 @@ pub struct Telling<'a> {
     pub subject: &'a Subject,
     pub snapshot: &'a Snapshot,
     pub forecasts: &'a BTreeMap<TeamId, Forecast>,
+    pub actions: &'a [Action],
     pub now: Time,
 }
 
@@ -60,6 +63,7 @@ fn say(telling: &Telling<'_>) -> Option<Words> {
         RuleKind::KeyRejected => Some(account::key_rejected(telling)),
         RuleKind::ConfigInvalid => Some(account::config_invalid(telling)),
         RuleKind::DeliveryFailing => Some(account::delivery_failing(telling)),
+        RuleKind::NotConfirmed => Some(account::not_confirmed(telling)),
         RuleKind::DiskLow => Some(account::disk_low(telling)),
         RuleKind::RunningLong { longer_than } => deployment::running_long(telling, *longer_than),
         RuleKind::ProviderStopped => deployment::provider_stopped(telling),

@@ -47,7 +47,7 @@ pub trait Orders: Send + Sync + fmt::Debug {
     /// `false`: there are too many.
     fn keep(&self, keep: Keep) -> Asking<'_, bool>;
     /// `false`: none that holds has this id.
-    fn end_keep(&self, id: Arc<str>) -> Asking<'_, bool>;
+    fn end_keep(&self, id: Arc<str>, by: Arc<str>) -> Asking<'_, bool>;
     fn cancel(&self, action: ActionId, cancel: Cancel) -> Asking<'_, Result<(), CancelError>>;
     fn arm(&self, policy: Arc<str>, code: Arc<str>, by: Arc<str>) -> Asking<'_, Result<Arming, ArmError>>;
     /// Whether it was armed.
@@ -184,7 +184,7 @@ impl Api {
             (&Method::POST, ["silences"]) => self.silence(&**orders, request.into_body()).await,
             (&Method::DELETE, ["silences", id]) => self.end_silence(&**orders, id).await,
             (&Method::POST, ["keeps"]) => self.keep(&**orders, request.into_body()).await,
-            (&Method::DELETE, ["keeps", id]) => self.end_keep(&**orders, id).await,
+            (&Method::DELETE, ["keeps", id]) => self.end_keep(&**orders, id, request.uri()).await,
             (&Method::POST, ["policies", name, "arm"]) => {
                 self.arm(&**orders, name, request.into_body()).await
             }

@@ -95,7 +95,8 @@ impl<'a> Query<'a> {
         number.ok_or_else(|| Problem::new(400, format!("`{name}` is {what}")))
     }
 
-    fn only(&self, known: &[&str]) -> Result<(), Problem> {
+    /// `known` are all that the path knows.
+    pub fn only(&self, known: &[&str]) -> Result<(), Problem> {
         if self.0.keys().all(|key| known.contains(&&**key)) {
             return Ok(());
         }

@@ -6,7 +6,7 @@ use std::{pin::Pin, time::Duration};
 
 use axum::{
     body::Body,
-    http::StatusCode,
+    http::{StatusCode, Uri},
     response::{IntoResponse, Response},
 };
 use serde::de::DeserializeOwned;
@@ -16,6 +16,7 @@ use super::{
     Arm, Disarmed, NewKeep, Orders, Problem, Stop, actions,
     changes::{Api, COMMITTED_WITHIN, not_yet, read_body, reply, stopping},
     deployments, keeps, policies,
+    query::Query,
 };
 use crate::model::{ArmError, Cancel, CancelError, Keep, Target, Tracked, WishError, keep::said_by};
 
@@ -55,8 +56,17 @@ impl Api {
         Keep::new(target, until, &asked.by, &asked.reason, now).map_err(refused)
     }
 
-    pub(super) async fn end_keep(&self, orders: &dyn Orders, id: &str) -> Result<Response, Problem> {
-        if done(orders.end_keep(id.into())).await? {
+    /// `?by=`: who says so; a DELETE has no body.
+    pub(super) async fn end_keep(
+        &self,
+        orders: &dyn Orders,
+        id: &str,
+        uri: &Uri,
+    ) -> Result<Response, Problem> {
+        let query = Query::parse(uri.query().unwrap_or_default())?;
+        query.only(&["by"])?;
+        let by = said_by(query.text("by").unwrap_or_default()).map_err(refused)?;
+        if done(orders.end_keep(id.into(), by)).await? {
             Ok(StatusCode::NO_CONTENT.into_response())
         } else {
             Err(Problem::new(404, "no keep that holds has this id; `keeps` lists all"))

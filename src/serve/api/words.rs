@@ -24,6 +24,7 @@ pub fn scope(kind: &RuleKind) -> Scope {
         RuleKind::Blind { .. }
         | RuleKind::KeyRejected
         | RuleKind::ConfigInvalid
+        | RuleKind::NotConfirmed
         | RuleKind::DeliveryFailing
         | RuleKind::DiskLow => Scope::Account,
         RuleKind::Balance { .. }
@@ -186,6 +187,7 @@ pub fn condition(kind: &RuleKind) -> String {
         RuleKind::KeyRejected => "the API refuses the key".to_owned(),
         RuleKind::ConfigInvalid => "a configuration that does not load".to_owned(),
         RuleKind::DeliveryFailing => "a receiver takes nothing for 5m, or gave up on a notice".to_owned(),
+        RuleKind::NotConfirmed => "no read confirms an end 10m after it was requested".to_owned(),
         RuleKind::DiskLow => "less than 256 MiB left for the database".to_owned(),
         RuleKind::Runway { below } => format!("the balance ends within {}", humanize(*below)),
         RuleKind::BurnRate { above } => format!("burning more than {above}/h"),
@@ -268,6 +270,7 @@ pub fn input(look: Look<'_>, kind: &RuleKind, tracked: &Tracked) -> Option<Strin
         | RuleKind::Blind { .. }
         | RuleKind::KeyRejected
         | RuleKind::ConfigInvalid
+        | RuleKind::NotConfirmed
         | RuleKind::DeliveryFailing
         | RuleKind::DiskLow
         | RuleKind::UnattachedVolume { .. }
@@ -287,6 +290,7 @@ pub fn cancelled_by(kind: &RuleKind) -> String {
         RuleKind::KeyRejected => "an answer to an authorised call".to_owned(),
         RuleKind::ConfigInvalid => "a reload that works".to_owned(),
         RuleKind::DeliveryFailing => "a notice that the receiver takes".to_owned(),
+        RuleKind::NotConfirmed => "reads that show what became of it".to_owned(),
         RuleKind::DiskLow => "384 MiB of room".to_owned(),
         RuleKind::Runway { below } => {
             format!("a top-up, or less burn, until it lasts longer than {}", humanize(*below))

@@ -58,7 +58,7 @@ impl<T: Transport> Client<T> {
 
 /// What an answer to a DELETE says. Whatever could have been said by something on the way may have been done.
 fn answer(attempt: Attempt) -> DeleteAnswer {
-    let Attempt { answer, is_sent, status, said, .. } = attempt;
+    let Attempt { answer, is_sent, status, said, wait_until, .. } = attempt;
     let Failure { kind, message: why } = match answer {
         Ok(_) => return DeleteAnswer::Accepted,
         Err(failure) => failure,
@@ -69,9 +69,12 @@ fn answer(attempt: Attempt) -> DeleteAnswer {
     match (kind, status) {
         (FailureKind::NotFound, _) => DeleteAnswer::NotFound,
         (_, Some(400)) if said.is_object => refusal(&said, why),
-        (FailureKind::Unauthorized | FailureKind::Forbidden | FailureKind::RateLimited, _) => {
-            DeleteAnswer::Refused { why }
-        }
+        (FailureKind::Unauthorized | FailureKind::Forbidden, _) => DeleteAnswer::Refused { why },
+        // Counted out before it was looked at. Of a page that is not the API's nobody knows what stood behind it.
+        (FailureKind::RateLimited, _) if said.is_object => match wait_until {
+            Some(until) => DeleteAnswer::AskedToWait { until },
+            None => DeleteAnswer::Lost { why },
+        },
         // 408 is about the way there, and a page that is not JSON is not the API's.
         (FailureKind::Refused, Some(code)) if code != 408 && said.is_object => DeleteAnswer::Refused { why },
         (_, _) => DeleteAnswer::Lost { why },

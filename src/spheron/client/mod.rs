@@ -290,6 +290,7 @@ impl<T: Transport> Client<T> {
         let skew_ms = headers::date(&headers).map(|date| date.millis().saturating_sub(now.millis()));
         // Offers are public, and a login page is not the API: neither shows that the key is good.
         let accepted = (200..300).contains(&status) && is_json && call.endpoint != Endpoint::Offers;
+        let wait = (status == 429).then(|| headers::wait_after_429(&headers, &said, now));
         {
             let mut state = self.state();
             state.governor.learn(&rate, now);
@@ -297,10 +298,11 @@ impl<T: Transport> Client<T> {
             self.grants.send_if_modified(|known| std::mem::replace(known, limit) != limit);
             state.skew_ms = skew_ms.or(state.skew_ms);
             let jitter = state.jitter.f64();
-            match status {
-                401 => state.governor.key_refused(call.priority, now),
-                429 => state.governor.told_to_wait(headers::wait_after_429(&headers, &said, now), now),
-                _ => {}
+            if status == 401 {
+                state.governor.key_refused(call.priority, now);
+            }
+            if let Some(wait) = wait {
+                state.governor.told_to_wait(wait, now);
             }
             match status {
                 500..=599 => state.governor.failed(now, jitter),
@@ -318,7 +320,8 @@ impl<T: Transport> Client<T> {
             });
             Err(Failure::new(failure.kind, self.transport.redact(failure.message.to_string())))
         };
-        Attempt { answer, sent, is_sent: true, status: Some(status), skew_ms, said }
+        let wait_until = wait.map(|wait| now.plus(wait));
+        Attempt { answer, sent, is_sent: true, status: Some(status), skew_ms, said, wait_until }
     }
 
     fn not_sent(&self, endpoint: Endpoint, error: &SendError) -> Failure {
@@ -359,6 +362,8 @@ struct Attempt {
     skew_ms: Option<i64>,
     /// What it said where it was no success.
     said: ErrorBody,
+    /// Until when a 429 wants us to wait.
+    wait_until: Option<Time>,
 }
 
 impl Attempt {
@@ -370,6 +375,7 @@ impl Attempt {
             status: None,
             skew_ms: None,
             said: ErrorBody::default(),
+            wait_until: None,
         }
     }
 }

@@ -434,7 +434,8 @@ fn a_400_to_a_delete_is_read_as_it_was_observed_and_anything_else_in_it_is_a_ref
         }
     }
     let huge = r#"{"error":"no","timeRemaining":1e400}"#;
-    for (status, body) in [(400, huge), (400, "[]"), (400, ""), (408, "{}"), (502, "{}"), (302, "{}")] {
+    let pages = [(400, huge), (400, "[]"), (400, ""), (408, "{}"), (429, "<html>"), (502, "{}"), (302, "{}")];
+    for (status, body) in pages {
         let said = run(client([answer(status, body)]).delete(&id(), LATER)).said;
         assert!(matches!(said, DeleteAnswer::Lost { .. }), "{status} {body}: {said:?}");
     }

@@ -1,5 +1,5 @@
 use super::*;
-use crate::model::Hold;
+use crate::model::{Hold, Restored, Severity};
 
 fn wish(code: &str) -> (&str, &str, Arc<str>) {
     ("idle", code, "ann".into())
@@ -90,6 +90,75 @@ fn any_change_disarms_and_what_was_announced_is_called_off() {
         let disarmed = rig.answer(read);
         assert!(disarmed.acts.is_empty(), "{what}");
         assert!(names(&disarmed)[0].contains("changed since it was armed"), "{what}");
+    }
+}
+
+#[test]
+fn an_armed_policy_that_is_a_dry_run_by_a_change_is_told_once_for_each_change() {
+    let mut rig = Rig::ready();
+    rig.idle("a", Reading::Busy, None);
+    let other = |grace: Duration| policies(vec![Policy { grace, ..idle_policy() }]);
+    let told = |rig: &mut Rig| rig.pass(MINUTE * 3).notices;
+    assert_eq!(told(&mut rig), [], "it is armed as it stands");
+    rig.reaper.replace(other(HOUR));
+    let first = told(&mut rig);
+    let titles: Vec<&str> = first.iter().map(|notice| notice.title.as_str()).collect();
+    assert_eq!(titles, ["policy idle is a dry run now"]);
+    assert_eq!((first[0].severity, &first[0].receivers), (Severity::Warning, &idle_policy().receivers));
+    assert!(
+        first[0].reason.starts_with("ann armed policy idle at 2027-01-15T12:00:00Z."),
+        "{}",
+        first[0].reason
+    );
+    rig.reaper.replace(other(HOUR * 2));
+    let second = told(&mut rig);
+    assert_eq!(second.len(), 1, "another change");
+    assert_ne!(first[0].id, second[0].id);
+    let mut restarted = rig.clone();
+    restarted.reaper = Reaper::new(other(HOUR * 2), Vec::new());
+    restarted.now = restarted.now.plus(MINUTE);
+    assert_eq!(restarted.step().notices[0].id, second[0].id, "told again under its id");
+    rig.reaper.replace(policies(vec![idle_policy()]));
+    assert_eq!(told(&mut rig), [], "as it was armed");
+    rig.reaper.replace(other(HOUR));
+    rig.arm("idle");
+    assert_eq!(told(&mut rig), [], "armed anew");
+    rig.reaper.replace(policies(vec![]));
+    assert_eq!(told(&mut rig), [], "who took it out of the file knows");
+}
+
+#[test]
+fn fault_38_what_an_old_copy_of_the_database_announced_is_called_off() {
+    for (stage, goes_on) in [
+        (StageName::Announced, false),
+        (StageName::Reading, false),
+        (StageName::Checking, false),
+        (StageName::Committing, false),
+        (StageName::Requested, true),
+    ] {
+        let mut rig = Rig::ready();
+        match stage {
+            StageName::Reading => rig.until_read(),
+            StageName::Checking => rig.until_check(),
+            StageName::Committing => rig.until_commit(),
+            StageName::Requested => drop(rig.until_request()),
+            _ => {
+                let notices = rig.step().notices;
+                rig.deliver(&notices, "ops");
+                rig.step();
+            }
+        }
+        assert_eq!(rig.stage(), stage);
+        rig.snapshot.restored = Some(Restored { lacks: None, armed: vec!["idle".into()] }.into());
+        rig.snapshot.armings.clear();
+        let reaped = rig.step();
+        assert!(reaped.acts.is_empty(), "{stage:?}");
+        assert_eq!(reaped.notices[0].title, "policies disarmed: the database is an old copy");
+        let called_off = reaped.notices.iter().filter(|notice| notice.title == "not ended: dev-a");
+        assert_eq!(called_off.count(), usize::from(!goes_on), "{stage:?}");
+        assert_eq!(rig.reaper.open.is_empty(), !goes_on, "{stage:?}: only reads decide what was requested");
+        rig.snapshot.restored = None;
+        assert!(!rig.pass(HOUR).acts.iter().any(is_delete), "{stage:?}");
     }
 }
 

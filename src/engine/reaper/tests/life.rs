@@ -207,6 +207,59 @@ fn fault_19_an_end_that_no_read_confirms_is_told_once_and_never_requested_again(
 }
 
 #[test]
+fn fault_12_a_delete_that_is_counted_out_waits_as_long_as_the_api_asks_and_reads_anew() {
+    let mut rig = Rig::ready();
+    rig.until_request();
+    let until = rig.now.plus(MINUTE * 15);
+    let waits = rig.answer(deleted(DeleteAnswer::AskedToWait { until }));
+    assert_eq!(
+        names(&waits),
+        [
+            "requested > announced: the API asked us to wait (429), so nothing was done: not before 2027-01-15T12:45:00Z"
+        ]
+    );
+    assert!(waits.notices.is_empty(), "what was announced stands");
+    assert!(rig.pass(MINUTE * 14).acts.is_empty());
+    let again = rig.pass(MINUTE);
+    assert_eq!(again.acts.iter().map(|act| &act.deed).collect::<Vec<_>>(), [&Deed::FinalRead]);
+
+    let mut rig = Rig::ready();
+    rig.until_request();
+    let past = rig.now.minus(HOUR);
+    rig.answer(deleted(DeleteAnswer::AskedToWait { until: past }));
+    assert!(rig.step().acts.is_empty(), "a reset in the past is no leave to hammer");
+    let mut rig = Rig::ready();
+    rig.until_request();
+    let far = rig.now.plus(HOUR * 24 * 365);
+    rig.answer(deleted(DeleteAnswer::AskedToWait { until: far }));
+    assert!(
+        names(&rig.pass(MINUTE * 61))[0].starts_with("announced > expired"),
+        "one in a year: announced anew"
+    );
+}
+
+#[test]
+fn fault_19_where_a_rule_tells_of_what_is_not_confirmed_the_action_does_not() {
+    let mut rig = Rig::ready();
+    rig.reaper.alerted(true);
+    rig.until_request();
+    rig.answer(deleted(DeleteAnswer::Accepted));
+    assert_eq!(rig.action().to_confirm_by(), Some(T0.plus(MINUTE * 40)));
+    assert_eq!(rig.reaper.to_confirm().len(), 1);
+    let mut reaped = rig.pass(MINUTE * 5);
+    for _ in 0..6 {
+        reaped.notices.extend(rig.answer(rig.read("a")).notices);
+        reaped.notices.extend(rig.pass(MINUTE * 2).notices);
+    }
+    assert_eq!(reaped.notices, []);
+    assert!(
+        matches!(rig.action().stage, Stage::Verifying { proof } if proof.late),
+        "{:?}",
+        rig.action().stage
+    );
+}
+
+#[test]
 fn fault_11_a_404_is_gone_by_reads_and_not_by_itself() {
     let mut rig = Rig::ready();
     rig.until_check();

@@ -479,7 +479,8 @@ impl World {
             }
         }
         self.acts.extend(reaped.acts);
-        self.outbox.extend(reaped.notices);
+        // That a policy changed is told, and nothing waits for it.
+        self.outbox.extend(reaped.notices.into_iter().filter(|n| !n.title.ends_with("is a dry run now")));
         for notice in std::mem::take(&mut self.outbox) {
             if self.chaos && self.chance.one_in(3) {
                 self.outbox.push(notice);
