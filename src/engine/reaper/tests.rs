@@ -10,6 +10,7 @@ use crate::model::{
 };
 
 mod arming;
+mod doubt;
 mod gate;
 mod life;
 mod oracle;
