@@ -1,5 +1,5 @@
 //! What one step costs (PRODUCT §12): decode, diff, rules and commit without the fsync, beside serde_json's plain typed decode of
-//! the same bytes. At most three times as much.
+//! the same bytes. At most three times as much. And the same with three policies over the fleet.
 
 use std::{
     collections::BTreeMap,
@@ -19,7 +19,7 @@ use spheron_watch::{
     config::{self, Env},
     drive::core::Core,
     engine::{Engine, Money},
-    model::{Facts, Feed, Glob, NoMeter, Observation, Scope, Snapshot, Time},
+    model::{Facts, Feed, Glob, NoMeter, Observation, Policies, Scope, Snapshot, Time},
     sim::{Ask, KEY, World},
     spheron::{Client, Request, Response, SendError, Transport},
     store::Db,
@@ -84,6 +84,43 @@ fn step_with_one_percent_changed(bencher: Bencher<'_, '_>, deployments: usize) {
     });
 }
 
+/// Policies that match the whole fleet and end nothing of it: every gate is looked at.
+const POLICIES: &str = r#"
+[[policy]]
+name = "idle"
+match = { name = ["*"] }
+when = { idle_for = "2h" }
+grace = "30m"
+[[policy]]
+name = "long"
+match = { team = ["*"], instance_type = ["DEDICATED", "SPOT"] }
+when = { running_for = "300d" }
+grace = "30m"
+[[policy]]
+name = "dear"
+match = { name = ["dev-*", "train-*", "*"] }
+when = { spend_above = 1000000.0, outside = "Mon-Fri 08:00-20:00" }
+grace = "30m"
+"#;
+
+#[divan::bench(args = SIZES)]
+fn step_with_policies_and_nothing_changed(bencher: Bencher<'_, '_>, deployments: usize) {
+    let mut rig = Rig::with(deployments, POLICIES);
+    let body = rig.before.clone();
+    bencher.bench_local(|| rig.step(&body));
+}
+
+#[divan::bench(args = SIZES)]
+fn step_with_policies_and_one_percent_changed(bencher: Bencher<'_, '_>, deployments: usize) {
+    let mut rig = Rig::with(deployments, POLICIES);
+    let bodies = [rig.after.clone(), rig.before.clone()];
+    let mut turns = bodies.iter().cycle();
+    bencher.bench_local(|| {
+        let changes = turns.next().map(|body| rig.step(body));
+        assert_eq!(changes, Some(deployments / 100));
+    });
+}
+
 /// A watcher that knows a fleet already.
 struct Rig {
     client: Client<Canned>,
@@ -97,17 +134,26 @@ struct Rig {
 
 impl Rig {
     fn new(deployments: usize) -> Self {
+        Self::with(deployments, "")
+    }
+
+    fn with(deployments: usize, configuration: &str) -> Self {
         let env = Env { home: Some("/nowhere".into()), ..Env::default() };
-        let settings = config::parse(Path::new("none"), "", &env);
-        let rules = settings.map(|settings| settings.rules).unwrap_or_default();
+        let settings = config::parse(Path::new("none"), configuration, &env);
+        let (rules, policies) = settings
+            .map(|s| (s.rules, Policies { policies: s.policies, safety: s.safety, ..Policies::default() }))
+            .unwrap_or_default();
+        assert_eq!(policies.policies.is_empty(), configuration.is_empty(), "they are read");
         let (before, after) = bodies(deployments);
         let snapshot = Snapshot { unscoped_covers: true, ..Snapshot::default() };
         let money = Money::new(jiff::tz::TimeZone::UTC, Default::default());
+        let engine = Engine::new(rules, vec![Glob::new("*")], money, BTreeMap::new())
+            .with_policies(policies, Vec::new());
         let canned = Arc::new(Mutex::new((START, before.clone())));
         let mut rig = Self {
             client: Client::seeded(Canned(canned.clone()), Some(10_000), Arc::new(NoMeter), 1),
             canned,
-            core: Core::new(snapshot, Engine::new(rules, vec![Glob::new("*")], money, BTreeMap::new())),
+            core: Core::new(snapshot, engine),
             db: Db::in_memory().ok(),
             now: START,
             before,

@@ -106,9 +106,8 @@ impl Safety {
     /// The key by which a deployment is protected, if it is.
     pub fn protects(&self, deployment: &Deployment, team_name: &str) -> Option<&'static str> {
         self.protect.iter().find_map(|(key, globs)| {
-            let alone = Matcher { globs: [(*key, globs.clone())].into() };
-            let name = MatchKey::ALL.iter().find(|(_, of)| of == key).map_or("match", |(name, _)| *name);
-            alone.matches_deployment(deployment, team_name).then_some(name)
+            let name = || MatchKey::ALL.iter().find(|(_, of)| of == key).map_or("match", |(name, _)| *name);
+            key.matches(globs, deployment, team_name).then(name)
         })
     }
 }

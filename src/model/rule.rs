@@ -195,6 +195,23 @@ impl MatchKey {
         ("region", Self::Region),
         ("instance_type", Self::InstanceType),
     ];
+
+    /// Whether any of these globs matches what the key is of a deployment.
+    pub fn matches(self, globs: &[Glob], deployment: &Deployment, team_name: &str) -> bool {
+        let any = |text: &str| globs.iter().any(|glob| glob.matches(text));
+        match self {
+            Self::Name => any(&deployment.name),
+            Self::Id => any(deployment.id.as_str()),
+            Self::Team => any(deployment.team.as_str()) || any(team_name),
+            Self::GpuType => any(&deployment.gpu_type),
+            Self::Provider => any(&deployment.provider),
+            Self::Region => any(&deployment.region),
+            Self::InstanceType => {
+                any(deployment.instance_type.as_str())
+                    || (deployment.instance_type.as_str() == "BARE_METAL" && any("CLUSTER"))
+            }
+        }
+    }
 }
 
 impl Matcher {
@@ -204,21 +221,7 @@ impl Matcher {
 
     /// `team_name` beside the id: a team may be matched by either.
     pub fn matches_deployment(&self, deployment: &Deployment, team_name: &str) -> bool {
-        self.globs.iter().all(|(key, globs)| {
-            let any = |text: &str| globs.iter().any(|glob| glob.matches(text));
-            match key {
-                MatchKey::Name => any(&deployment.name),
-                MatchKey::Id => any(deployment.id.as_str()),
-                MatchKey::Team => any(deployment.team.as_str()) || any(team_name),
-                MatchKey::GpuType => any(&deployment.gpu_type),
-                MatchKey::Provider => any(&deployment.provider),
-                MatchKey::Region => any(&deployment.region),
-                MatchKey::InstanceType => {
-                    any(deployment.instance_type.as_str())
-                        || (deployment.instance_type.as_str() == "BARE_METAL" && any("CLUSTER"))
-                }
-            }
-        })
+        self.globs.iter().all(|(key, globs)| key.matches(globs, deployment, team_name))
     }
 
     /// A volume has no GPU, region or type: what asks for one matches none.
@@ -266,16 +269,25 @@ impl Glob {
         if self.0 == ['*'] {
             return true;
         }
+        // Names are many and nearly all ASCII: those are read where they are.
+        if text.is_ascii() {
+            let bytes = text.as_bytes();
+            return self.matches_chars(|at| bytes.get(at).map(|byte| char::from(byte.to_ascii_lowercase())));
+        }
         let text: Vec<char> = text.chars().flat_map(char::to_lowercase).collect();
+        self.matches_chars(|at| text.get(at).copied())
+    }
+
+    fn matches_chars(&self, text: impl Fn(usize) -> Option<char>) -> bool {
         let (mut p, mut t) = (0, 0);
         let mut star: Option<(usize, usize)> = None;
-        while let Some(c) = text.get(t) {
+        while let Some(c) = text(t) {
             match self.0.get(p) {
                 Some('*') => {
                     star = Some((p, t));
                     p += 1;
                 }
-                Some(g) if *g == '?' || g == c => {
+                Some(g) if *g == '?' || *g == c => {
                     p += 1;
                     t += 1;
                 }

@@ -104,6 +104,11 @@ pub fn pass(case: &Case<'_>, phase: Phase) -> Result<(), Hold> {
     waits
 }
 
+/// The same without a reason: the first closed gate is enough.
+pub fn is_open(case: &Case<'_>, phase: Phase) -> bool {
+    closed(case, phase).next().is_none()
+}
+
 /// Every closed gate up to this phase.
 pub fn closed<'a>(case: &'a Case<'_>, phase: Phase) -> impl Iterator<Item = Hold> + 'a {
     let in_force =

@@ -275,7 +275,7 @@ fn qualifying<'a>(ground: &Ground<'a>, open: &BTreeMap<Target, Action>) -> Quali
     let of = |policy: &'a Policy| {
         let qualifies = |tracked: &&'a Tracked| {
             tracked.deployment.status == Status::Running
-                && pass(&Case::new(ground, policy, tracked), Phase::Qualify).is_ok()
+                && gates::is_open(&Case::new(ground, policy, tracked), Phase::Qualify)
         };
         let mut found: Vec<&Tracked> =
             ground.snapshot.deployments.values().map(|tracked| &**tracked).filter(qualifies).collect();
