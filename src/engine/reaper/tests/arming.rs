@@ -142,7 +142,15 @@ fn fault_38_what_an_old_copy_of_the_database_announced_is_called_off() {
             StageName::Checking => rig.until_check(),
             StageName::Committing => rig.until_commit(),
             StageName::Requested => drop(rig.until_request()),
-            _ => {
+            StageName::Announced
+            | StageName::Withheld
+            | StageName::Marked
+            | StageName::Verifying
+            | StageName::InDoubt
+            | StageName::Gone
+            | StageName::Refused
+            | StageName::Expired
+            | StageName::Cancelled => {
                 let notices = rig.step().notices;
                 rig.deliver(&notices, "ops");
                 rig.step();

@@ -37,8 +37,11 @@ fn fault_02_an_unknown_status_is_never_ended_and_is_no_end_either() {
 #[test]
 fn fault_07_a_list_that_may_lack_something_marks_nothing_and_ends_nothing() {
     let suspect = |rig: &mut Rig| {
+        let before = rig.now;
+        rig.now = rig.now.plus(SECOND * 30);
+        rig.poll();
         let health = rig.snapshot.feeds.get_mut(&Feed::Deployments).unwrap();
-        health.last_whole = Some(rig.now.minus(MINUTE));
+        health.last_whole = Some(before);
     };
     let mut rig = Rig::ready();
     suspect(&mut rig);
@@ -55,14 +58,14 @@ fn fault_07_a_list_that_may_lack_something_marks_nothing_and_ends_nothing() {
 
 #[test]
 fn fault_08_a_list_and_a_read_that_disagree_end_nothing() {
+    type Change = fn(&mut Deployment);
     let mut rig = Rig::ready();
     rig.until_read();
-    type Change = fn(&mut Deployment);
     let changes: [(Change, &str); 6] = [
         (|read| read.status = Status::Stopped, "its status is `stopped`, not running"),
         (|read| read.status = Status::Terminated, "its status is `terminated`, not running"),
         (|read| read.status = Status::Deploying, "it is still deploying"),
-        (|read| read.name = "prod-a".into(), "[safety] protects it by its name"),
+        (|read| read.name = "prod-a".into(), "the policy's `match` leaves it out"),
         (|read| read.name = "dev-z".into(), "its name is not what was announced"),
         (|read| read.created_at = T0, "its createdAt is not what was announced"),
     ];
