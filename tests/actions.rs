@@ -563,9 +563,13 @@ fn an_order_that_takes_effect_is_recorded_with_who_gave_it_and_one_that_does_not
     assert!(core.keep(other, NOW));
     assert!(core.end_keep("kp_2", "bob".into(), NOW) && !core.end_keep("kp_2", "bob".into(), NOW));
     assert!(!core.end_keep("kp_9", "bob".into(), NOW));
-    assert!(core.cancel(announced().id, Cancel { at: NOW, by: "eve".into() }));
-    assert!(core.cancel(announced().id, Cancel { at: NOW, by: "bob".into() }), "it is stopped already");
-    assert!(!core.cancel(ActionId::from_text("act_0"), Cancel { at: NOW, by: "bob".into() }));
+    assert_eq!(core.cancel(announced().id, Cancel { at: NOW, by: "eve".into() }), Ok(()));
+    assert_eq!(
+        core.cancel(announced().id, Cancel { at: NOW, by: "bob".into() }),
+        Ok(()),
+        "it is stopped already"
+    );
+    assert!(core.cancel(ActionId::from_text("act_0"), Cancel { at: NOW, by: "bob".into() }).is_err());
     assert!(core.arm("idle", "no code", "bob".into(), NOW).is_err());
     assert!(core.disarm("idle", "bob".into(), NOW) && !core.disarm("idle", "bob".into(), NOW));
     let record = core.step(NOW);
