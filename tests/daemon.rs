@@ -22,7 +22,7 @@ mod kill;
 #[path = "daemon/lab.rs"]
 mod lab;
 #[path = "daemon/policies.rs"]
-mod policies;
+mod orders;
 #[path = "daemon/refuse.rs"]
 mod refuse;
 #[path = "daemon/reload.rs"]
