@@ -11,6 +11,8 @@
     reason = "a test may panic, and measures real time"
 )]
 
+#[path = "daemon/bench.rs"]
+mod bench;
 #[path = "daemon/commands.rs"]
 mod commands;
 #[path = "daemon/delivery.rs"]
@@ -21,8 +23,10 @@ mod fickle;
 mod kill;
 #[path = "daemon/lab.rs"]
 mod lab;
-#[path = "daemon/policies.rs"]
+#[path = "daemon/orders.rs"]
 mod orders;
+#[path = "daemon/policies.rs"]
+mod policies;
 #[path = "daemon/refuse.rs"]
 mod refuse;
 #[path = "daemon/reload.rs"]
@@ -34,5 +38,9 @@ mod secrets;
 #[path = "notify/smtp.rs"]
 #[allow(dead_code, reason = "the mail tests use the rest")]
 mod smtp;
+#[path = "daemon/stages.rs"]
+mod stages;
 #[path = "daemon/supervised.rs"]
 mod supervised;
+#[path = "daemon/wire.rs"]
+mod wire;

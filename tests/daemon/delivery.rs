@@ -13,7 +13,6 @@ use std::{
 };
 
 use fastrand::Rng;
-use rusqlite::{Connection, config::DbConfig};
 use spheron_watch::{clock::Clock, sim::Event};
 
 use crate::{
@@ -36,10 +35,7 @@ fn kills() -> usize {
 
 /// Hours pass between two lives: what waits for its next attempt is due.
 fn hours_pass(lab: &Lab) {
-    let conn = Connection::open(lab.database()).unwrap();
-    // What the killed one left in the WAL is the next one's to move.
-    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).unwrap();
-    conn.execute("UPDATE outbox SET next_at = 0 WHERE state < 2", []).unwrap();
+    lab.tamper("UPDATE outbox SET next_at = 0 WHERE state < 2");
 }
 
 fn count(lab: &Lab, sql: &str) -> usize {

@@ -8,7 +8,7 @@ use std::{
     fs::{self, File, OpenOptions},
     io::{Read as _, Write as _},
     net::{SocketAddr, TcpListener, TcpStream},
-    os::unix::fs::OpenOptionsExt as _,
+    os::unix::{fs::OpenOptionsExt as _, net::UnixStream},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Output, Stdio},
     sync::{
@@ -18,7 +18,7 @@ use std::{
     time::Duration,
 };
 
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, OpenFlags, config::DbConfig};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use spheron_watch::{
@@ -40,13 +40,18 @@ pub fn stopwatch() -> impl Fn() -> Duration {
 }
 
 /// Waits for something to become so, and says what did not.
-pub fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+pub fn until<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
+    within(SOON, what, look)
+}
+
+/// The same for what takes its time.
+pub fn within<T>(limit: Duration, what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let began = stopwatch();
     loop {
         if let Some(found) = look() {
             return found;
         }
-        assert!(began() < SOON, "not within {SOON:?}: {what}");
+        assert!(began() < limit, "not within {limit:?}: {what}");
         std::thread::sleep(Duration::from_millis(10));
     }
 }
@@ -169,6 +174,29 @@ impl Lab {
         let both = File::create(&log).unwrap();
         let child = command.stdout(both.try_clone().unwrap()).stderr(both).spawn().unwrap();
         Daemon { child, log, listen: self.listen }
+    }
+
+    /// What the API on the control socket answers: a status, and JSON or nothing.
+    pub fn ask(&self, request: &str, body: &str) -> (u16, Value) {
+        let mut stream = UnixStream::connect(self.path("control.sock")).unwrap();
+        stream.set_read_timeout(Some(SOON)).unwrap();
+        let length = body.len();
+        let text =
+            format!("{request} HTTP/1.1\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}");
+        stream.write_all(text.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        let body = if body.is_empty() { Value::Null } else { serde_json::from_str(body).unwrap() };
+        (head.split(' ').nth(1).unwrap().parse().unwrap(), body)
+    }
+
+    /// Changes the database behind the daemon's back, alive or dead. What is in its WAL stays the daemon's to move.
+    pub fn tamper(&self, sql: &str) {
+        let conn = Connection::open(self.database()).unwrap();
+        conn.busy_timeout(SOON).unwrap();
+        conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).unwrap();
+        conn.execute_batch(sql).unwrap();
     }
 
     /// The database as others may read it, beside the daemon or without one.
@@ -309,6 +337,8 @@ impl Drop for Daemon {
 /// What a webhook was sent.
 #[derive(Debug, Clone)]
 pub struct Sent {
+    /// When all of it had arrived.
+    pub at: Time,
     pub id: String,
     pub head: String,
     pub body: Value,
@@ -395,7 +425,7 @@ fn converse(
     };
     // Only Standard Webhooks have an id there.
     let id = header(&head, "webhook-id").unwrap_or_default();
-    let sent = Sent { id, body: serde_json::from_slice(&body).ok()?, head };
+    let sent = Sent { at: Clock::system().now(), id, body: serde_json::from_slice(&body).ok()?, head };
     let (nth, again) = {
         let mut seen = seen.lock().unwrap();
         let again = seen.iter().filter(|earlier| earlier.id == sent.id).count();
