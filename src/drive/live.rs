@@ -94,7 +94,8 @@ pub async fn run<T: Transport + 'static>(live: Live<T>, stop: CancellationToken)
     let (out, polled) = mpsc::channel(1);
     let nudge = Arc::new(Notify::new());
     let ((acts, mut receipts), ways) = acting::ways();
-    let actor = Actor { client: live.client.clone(), store: live.store.clone(), clock: live.clock.clone() };
+    let (client, store, clock) = (live.client.clone(), live.store.clone(), live.clock.clone());
+    let actor = Actor { client, store, clock, patience: acting::ENDING };
     let pollers = Pollers {
         client: live.client,
         clock: live.clock.clone(),

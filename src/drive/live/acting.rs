@@ -1,7 +1,7 @@
 //! The one task that performs what was decided and committed, in order, and the way back of what came of it.
 //!
-//! It must never begin anything after the stop, nor cut off a DELETE that is under way: that one is waited for and recorded
-//! (FAULTS 84).
+//! It must never begin anything after the stop, nor cut off a DELETE that is under way before its time is over: that one is
+//! waited for and recorded (FAULTS 84).
 
 use std::{sync::Arc, time::Duration};
 
@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// How long a DELETE under way is waited for at shutdown.
-const ENDING: Duration = Duration::from_secs(30);
+pub const ENDING: Duration = Duration::from_secs(30);
 /// One action is under way at a time; the rest are reads of those whose end was requested.
 const WAITING_MAX: usize = 64;
 
@@ -26,6 +26,8 @@ pub struct Actor<T: Transport> {
     pub client: Arc<Client<T>>,
     pub store: Store,
     pub clock: Clock,
+    /// How long what is under way at the stop is waited for.
+    pub patience: Duration,
 }
 
 /// The loop's ends of the two channels, then the task's.
@@ -53,7 +55,17 @@ impl<T: Transport> Actor<T> {
             let Some(act) = act else { return };
             let performed = perform(&self.client, &act, |intent| self.commit(intent));
             let receipt = match act.deed {
-                Deed::Delete { .. } | Deed::Commit { .. } => performed.await,
+                Deed::Delete { .. } | Deed::Commit { .. } => tokio::select! {
+                    biased;
+                    receipt = performed => receipt,
+                    () = self.given_up(&stop) => {
+                        tracing::warn!(
+                            action = %act.action,
+                            "a DELETE under way was not answered in time; the next start reads what became of it"
+                        );
+                        break;
+                    }
+                },
                 Deed::FinalRead | Deed::CanTerminate | Deed::Verify => tokio::select! {
                     biased;
                     () = stop.cancelled() => break,
@@ -76,6 +88,12 @@ impl<T: Transport> Actor<T> {
                 }
             }
         }
+    }
+
+    /// So long after the stop nothing is waited for any more.
+    async fn given_up(&self, stop: &CancellationToken) {
+        stop.cancelled().await;
+        within(self.patience, std::future::pending::<()>()).await;
     }
 
     async fn commit(&self, intent: Intent) -> Result<(), Arc<str>> {
@@ -104,16 +122,10 @@ impl Running {
     ) -> Result<(), LiveError> {
         lived?;
         let mut came = false;
-        let all = async {
-            while let Some(receipt) = receipts.recv().await {
-                self.core.receive(receipt);
-                came = true;
-            }
-        };
-        if within(ENDING, all).await.is_none() {
-            tracing::warn!(
-                "a DELETE under way was not answered in time; the next start reads what became of it"
-            );
+        // The task ends in time, and its end of the channel with it.
+        while let Some(receipt) = receipts.recv().await {
+            self.core.receive(receipt);
+            came = true;
         }
         if came && self.pending.is_some() {
             self.commit().await?;

@@ -42,6 +42,10 @@ struct Rig {
 
 impl Rig {
     fn start() -> Self {
+        Self::waiting(ENDING)
+    }
+
+    fn waiting(patience: Duration) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let (store, _) = Store::open(&dir.path().join("watch.db")).unwrap();
         let clock = Clock::system();
@@ -49,7 +53,7 @@ impl Rig {
         let client = Arc::new(Client::seeded(gate.clone(), None, Arc::new(NoMeter), 1));
         let ((acts, receipts), task_ends) = ways();
         let stop = CancellationToken::new();
-        let task = tokio::spawn(Actor { client, store, clock }.run(task_ends, stop.clone()));
+        let task = tokio::spawn(Actor { client, store, clock, patience }.run(task_ends, stop.clone()));
         Self { gate, acts, receipts, stop, task, _dir: dir }
     }
 
@@ -111,4 +115,20 @@ async fn a_read_under_way_at_the_stop_is_dropped() {
     rig.gate.under_way.notified().await;
     rig.stop.cancel();
     assert_eq!(rig.rest().await, []);
+}
+
+#[tokio::test]
+async fn fault_84_a_delete_that_is_not_answered_is_given_up_a_while_after_the_stop() {
+    let rig = Rig::waiting(Duration::from_millis(200));
+    rig.ask(1, rig.delete()).await;
+    rig.ask(2, rig.delete()).await;
+    rig.gate.under_way.notified().await;
+    // However long it has been under way before.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert!(!rig.task.is_finished());
+    let stopped = tokio::time::Instant::now();
+    rig.stop.cancel();
+    let came = rig.rest().await;
+    assert!(stopped.elapsed() >= Duration::from_millis(200));
+    assert!(matches!(&came[..], [(2, Came::Delete(DeleteAnswer::NotSent { .. }))]), "{came:?}");
 }
