@@ -1,5 +1,5 @@
 //! The real program, with real sockets on loopback, against the simulated account: from its start to its end, killed amid
-//! its work, misconfigured, reloaded, and searched for secrets.
+//! its work and at each stage of an end, armed and stopped by a person, misconfigured, reloaded, and searched for secrets.
 //!
 //! It must never need a network beyond loopback, nor leave a process behind.
 #![allow(
@@ -17,6 +17,8 @@ mod bench;
 mod commands;
 #[path = "daemon/delivery.rs"]
 mod delivery;
+#[path = "daemon/ends.rs"]
+mod ends;
 #[path = "daemon/fickle.rs"]
 mod fickle;
 #[path = "daemon/kill.rs"]
@@ -38,8 +40,6 @@ mod secrets;
 #[path = "notify/smtp.rs"]
 #[allow(dead_code, reason = "the mail tests use the rest")]
 mod smtp;
-#[path = "daemon/stages.rs"]
-mod stages;
 #[path = "daemon/supervised.rs"]
 mod supervised;
 #[path = "daemon/wire.rs"]

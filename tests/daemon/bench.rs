@@ -197,6 +197,15 @@ impl Bench {
         }
     }
 
+    /// For a DELETE that is on its way, while no daemon lives.
+    pub fn time_passes(&self, length: Duration) {
+        self.lab.tamper(&format!(
+            "UPDATE action SET body = json_set(body, '$.stage.asked', json_extract(body, '$.stage.asked') - {})
+             WHERE stage = 'requested'",
+            length.as_millis()
+        ));
+    }
+
     pub fn status(&self, name: &str) -> Status {
         let mut world = self.lab.world();
         world.advance(Clock::system().now());

@@ -13,7 +13,7 @@ use spheron_watch::{
 
 use crate::{
     bench::{Bench, GRACE, LONG, Manner},
-    lab::{Daemon, Lab, stopwatch, within},
+    lab::{Daemon, stopwatch, within},
     wire::{Call, path_of},
 };
 
@@ -95,7 +95,7 @@ fn cases() -> Vec<Case> {
 }
 
 #[test]
-fn killed_at_each_stage_it_comes_to_the_same_end_and_deletes_once() {
+fn fault_18_killed_at_each_stage_it_comes_to_the_same_end_and_deletes_once() {
     let cases = cases();
     for stage in StageName::ALL {
         // The others end it otherwise, or are no stage of an end.
@@ -182,7 +182,8 @@ fn live_and_die(case: &Case) -> End {
     }
     if case.deletes == 2 {
         assert_eq!(bench.status(DOOMED), Status::Running, "{note}: it was not received");
-        ten_minutes_pass(&bench.lab);
+        // It is given ten minutes to have its effect.
+        bench.time_passes(Duration::from_secs(600));
     }
     let daemon = bench.start();
     end_of((bench, daemon), case.deletes, note)
@@ -235,14 +236,6 @@ fn wait_until_held(case: &Case, bench: &Bench) {
             (held() > AMID).then_some(())
         });
     }
-}
-
-/// The outage lasts until the DELETE has had its ten minutes.
-fn ten_minutes_pass(lab: &Lab) {
-    lab.tamper(
-        "UPDATE action SET body = json_set(body, '$.stage.asked', json_extract(body, '$.stage.asked') - 600000)
-         WHERE stage = 'requested'",
-    );
 }
 
 /// Waits for the end, and for what may come after it; holds everything that happened to the rules.
