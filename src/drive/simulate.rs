@@ -2,7 +2,9 @@
 //!
 //! It must never need a runtime or a socket: the simulated account answers at once, and futures are polled exactly once.
 
+mod acts;
 mod mail;
+mod mishap;
 mod network;
 
 use std::{
@@ -16,10 +18,12 @@ use std::{
 
 use sha2::{Digest, Sha256};
 
+use mishap::Activity;
 use network::{Network, SimTransport};
 
+pub use mishap::{Measure, Mishap};
+
 use super::{
-    act::perform,
     core::Core,
     observe::Plan,
     outbox::receipt,
@@ -29,12 +33,12 @@ use super::{
 use crate::{
     engine::{Engine, Money},
     model::{
-        Act, ActReceipt, Books, Feed, Glob, Grouping, NoMeter, Notice, Policies, Rule, Scope, StepRecord,
-        Time, outbox::LOG,
+        Act, ActReceipt, Books, DeploymentId, Feed, Glob, Grouping, NoMeter, Notice, Policies, Rule, Scope,
+        StepRecord, Time, outbox::LOG,
     },
-    sim::World,
-    spheron::Client,
-    store::{Db, StoreError},
+    sim::{Identity, World},
+    spheron::{Client, Endpoint},
+    store::{Db, Intent, StoreError},
 };
 
 /// How long a feed that may not speak waits, as live.
@@ -83,6 +87,23 @@ pub struct Asked {
     pub refused: bool,
 }
 
+/// A call about one deployment, as the network saw it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Called {
+    /// In truth, and by our clock.
+    pub at: Time,
+    pub ours: Time,
+    pub endpoint: Endpoint,
+    pub id: DeploymentId,
+    /// What it truly was just before the call.
+    pub truth: Option<Identity>,
+    /// `None`: no answer came in time.
+    pub status: Option<u16>,
+    /// No fault touched the answer.
+    pub honest: bool,
+    pub body: Arc<str>,
+}
+
 #[derive(Debug, thiserror::Error)]
 pub enum SimulationError {
     #[error("a future was not ready at once; the simulation has nobody to wait for")]
@@ -95,6 +116,8 @@ pub enum SimulationError {
 pub type Tamper = Box<dyn FnMut(&mut StepRecord)>;
 
 pub type Meddle = Box<dyn FnMut(&mut Vec<Act>)>;
+
+pub type Mishear = Box<dyn FnMut(&mut ActReceipt)>;
 
 pub struct Simulation {
     network: Arc<Network>,
@@ -125,12 +148,28 @@ pub struct Simulation {
     policies: Policies,
     /// A bug planted between the decisions and those who perform them.
     pub meddle: Option<Meddle>,
-    /// How often of a hundred the process dies over an act: before it is performed, or before anybody hears of it.
+    /// A bug planted between what came of an act and the core.
+    pub mishear: Option<Mishear>,
+    /// A bug planted in the receivers: what they confirm and nobody gets.
+    pub loses: Option<fn(&Notice) -> bool>,
+    /// How often of a hundred the process dies over an act: before it is performed, before anybody hears of it, or before what
+    /// was decided on it is committed.
     pub dies_percent: u8,
+    /// How often of a hundred the machine sleeps for an hour or two before an act.
+    pub sleeps_percent: u8,
+    /// When every receiver fails, in truth.
+    pub down: Vec<(Time, Time)>,
+    /// What befalls the machine, by its time in truth.
+    pub mishaps: Vec<(Time, Mishap)>,
+    befallen: usize,
+    activity: Option<Activity>,
+    intents: Vec<(Time, Intent)>,
 }
 
 /// A poll that the governor may interrupt.
 struct UnderWay {
+    /// In truth, and by our clock.
+    began: Time,
     from: Time,
     scopes: Vec<Scope>,
     round: Round,
@@ -177,7 +216,15 @@ impl Simulation {
             tamper: None,
             policies: Policies::default(),
             meddle: None,
+            mishear: None,
+            loses: None,
             dies_percent: 0,
+            sleeps_percent: 0,
+            down: Vec::new(),
+            mishaps: Vec::new(),
+            befallen: 0,
+            activity: None,
+            intents: Vec::new(),
             fails_percent: receiver_fails_percent,
             receivers: receivers.into_iter().map(|name| (name, None)).collect(),
             network,
@@ -191,22 +238,26 @@ impl Simulation {
         Ok(simulation)
     }
 
-    /// Lets the watcher live until `end`.
+    /// Lets the watcher live until `end`, in truth.
     pub fn run_until(&mut self, end: Time) -> Result<(), SimulationError> {
         loop {
-            let next = self.next();
+            let next = self.network.in_truth(self.next());
+            if self.befalls(next.min(end))? {
+                continue;
+            }
             if next > end {
                 return Ok(());
             }
-            self.network.set_now(next);
+            self.network.set_true(next);
             if let Some(until) = self.gap_at(next) {
                 self.die()?;
                 self.restart(until)?;
                 continue;
             }
-            let mut stepped = false;
+            self.measure();
+            let (now, mut stepped) = (self.now(), false);
             for feed in ORDER {
-                if self.is_due(feed, next) && self.poll(feed)? {
+                if self.is_due(feed, now) && self.poll(feed)? {
                     self.step()?;
                     stepped = true;
                 }
@@ -217,8 +268,13 @@ impl Simulation {
         }
     }
 
+    /// By the watcher's clock.
     pub fn now(&self) -> Time {
         self.network.now()
+    }
+
+    pub fn truly(&self) -> Time {
+        self.network.truly()
     }
 
     pub fn world(&self) -> MutexGuard<'_, World> {
@@ -265,6 +321,16 @@ impl Simulation {
         &self.asked
     }
 
+    /// Every call about one deployment.
+    pub fn called(&self) -> Vec<Called> {
+        self.network.called().clone()
+    }
+
+    /// Every intent that the store took, with when it did in truth.
+    pub fn intents(&self) -> &[(Time, Intent)] {
+        &self.intents
+    }
+
     /// A digest of every record and every delivery so far: the same seed gives the same.
     pub fn trace(&self) -> String {
         self.trace.clone().finalize().iter().map(|byte| format!("{byte:02x}")).collect()
@@ -307,10 +373,9 @@ impl Simulation {
         Ok(())
     }
 
-    /// A new process over the same store.
+    /// A new process over the same store, at a time in truth.
     fn restart(&mut self, at: Time) -> Result<(), SimulationError> {
-        let at = at.max(self.now());
-        self.network.set_now(at);
+        self.network.set_true(at.max(self.truly()));
         let recovered = self.db.recover()?;
         let mut engine = Engine::new(
             self.rules.clone(),
@@ -324,7 +389,8 @@ impl Simulation {
         self.core = Core::new(recovered.snapshot, engine);
         let transport = SimTransport(self.network.clone());
         self.client = Client::seeded(transport, self.calls_per_15m, Arc::new(NoMeter), self.rng.u64(..));
-        self.begin(at);
+        self.begin(self.now());
+        self.attend_again();
         self.step()
     }
 
@@ -345,8 +411,12 @@ impl Simulation {
         let polls = polls.map(|(_, due)| *due);
         let wake = self.core.wake().map(|wake| wake.at);
         let rows = self.receivers.values().copied().flatten();
-        let next = polls.chain(wake).chain(rows).min();
-        next.unwrap_or_else(|| now.plus(Duration::from_secs(60))).max(now.plus(Duration::from_millis(1)))
+        let activity = self.activity.iter().map(|activity| activity.due);
+        let next = polls.chain(wake).chain(rows).chain(activity).min();
+        let nap = now.plus(Duration::from_secs(60));
+        // As live, it never sleeps longer by a clock that may be set.
+        let latest = if self.network.is_clock_right() { next.unwrap_or(nap) } else { nap };
+        next.unwrap_or(nap).min(latest).max(now.plus(Duration::from_millis(1)))
     }
 
     /// One poll; whether it took place.
@@ -370,7 +440,7 @@ impl Simulation {
                 return Ok(stepped);
             }
         };
-        let UnderWay { from, scopes, .. } = under_way;
+        let UnderWay { began, from, scopes, .. } = under_way;
         let ended = self.now();
         self.past.insert(feed, Past { started: from, asked, ended });
         let heard = !observation.scopes.is_empty();
@@ -383,7 +453,7 @@ impl Simulation {
         if !heard {
             return Ok(false);
         }
-        self.asked.push(self.network.end_poll(feed, scopes, from));
+        self.asked.push(self.network.end_poll(feed, scopes, began));
         Ok(true)
     }
 
@@ -415,72 +485,7 @@ impl Simulation {
         let plan =
             if feed == Feed::Detail { self.turns.plan(snapshot, from) } else { Plan::new(feed, snapshot) };
         self.network.begin_poll();
-        UnderWay { from, scopes: plan.scopes.clone(), round: Round::new(plan) }
-    }
-
-    /// Decides until nothing more is to be performed and nobody has heard anything new.
-    fn step(&mut self) -> Result<(), SimulationError> {
-        loop {
-            let heard = self.decide()?;
-            let mut acts = self.core.take_acts();
-            if let Some(meddle) = &mut self.meddle {
-                meddle(&mut acts);
-            }
-            if acts.is_empty() && !heard {
-                return Ok(());
-            }
-            for act in acts {
-                let dies = self.dies_percent > 0 && self.rng.u8(0..100) < self.dies_percent;
-                if dies && self.rng.bool() {
-                    return self.restart(self.now().plus(HELD_RETRY));
-                }
-                let receipt = self.perform(&act)?;
-                if dies {
-                    return self.restart(self.now().plus(HELD_RETRY));
-                }
-                self.core.receive(receipt);
-            }
-        }
-    }
-
-    fn perform(&mut self, act: &Act) -> Result<ActReceipt, SimulationError> {
-        let Self { client, db, network, .. } = self;
-        let commit = |intent| {
-            let committed = db.commit_intent(&intent, network.now());
-            std::future::ready(committed.unwrap_or_else(|error| Err(error.to_string().into())))
-        };
-        ready(perform(client, act, commit))
-    }
-
-    /// One step, its commit, and what is due to be sent. Whether a notice of a policy was taken.
-    fn decide(&mut self) -> Result<bool, SimulationError> {
-        if !self.policies.policies.is_empty() {
-            self.core.hear(self.db.heard()?);
-        }
-        let mut record = self.core.step(self.now());
-        if let Some(tamper) = &mut self.tamper {
-            tamper(&mut record);
-        }
-        if !record.is_empty() {
-            for poll in &record.polls {
-                let line = (poll.at.millis(), poll.feed, poll.items, poll.failure.is_some());
-                self.trace.update(format!("{line:?}"));
-            }
-            if !record.is_quiet() {
-                let decided = StepRecord { polls: Vec::new(), ..record.clone() };
-                self.trace.update(format!("{decided:?}"));
-            }
-            self.db.commit(&record)?;
-        }
-        if !record.notices.is_empty() {
-            self.look_for_rows()?;
-        }
-        let now = self.now();
-        let sent = self.sent.len();
-        if self.receivers.values().flatten().any(|due| *due <= now) {
-            self.pump()?;
-        }
-        Ok(self.sent.iter().skip(sent).any(|sent| &*sent.notice.kind == "policy"))
+        UnderWay { began: self.truly(), from, scopes: plan.scopes.clone(), round: Round::new(plan) }
     }
 }
 

@@ -109,7 +109,10 @@ impl World {
         let faults = self.faults.active(now, endpoint);
         let team = if faults.is_empty() { None } else { self.asked_team(&route, ask.query) };
         let instead = faults.iter().find_map(|fault| fault.instead(team, allowance.reset.since(now)));
+        let usual = self.terms.destroy_takes;
+        self.terms.destroy_takes = faults.iter().find_map(super::Fault::slow).unwrap_or(usual);
         let mut answer = instead.unwrap_or_else(|| self.plain(&route, ask, &allowance));
+        self.terms.destroy_takes = usual;
         for fault in &faults {
             fault.mar(&mut answer);
         }

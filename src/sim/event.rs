@@ -27,6 +27,8 @@ pub enum Event {
     SetStatus(DeploymentId, String),
     ChangeRate(DeploymentId, Usd),
     Rename(DeploymentId, String),
+    /// Another team has it from now on; the first one goes on paying.
+    Move(DeploymentId, TeamId),
     TopUp(TeamId, Usd),
     /// Something that no answer shows takes so much from the balance.
     Debit(TeamId, Usd),
@@ -73,6 +75,13 @@ impl World {
                 if let Some(m) = self.machine(&id).and_then(|i| self.machines.get_mut(i)) {
                     m.spec.name = name;
                     m.json = None;
+                }
+            }
+            Event::Move(id, team) => {
+                if let (Some(m), Some(at)) = (self.machine(&id), self.team_index(&team))
+                    && let Some(m) = self.machines.get_mut(m)
+                {
+                    (m.team, m.spec.team, m.json) = (at, team, None);
                 }
             }
             Event::TopUp(team, amount) => {
@@ -122,6 +131,7 @@ impl World {
         self.machines.push(Machine {
             id,
             team,
+            payer: team,
             spec,
             status: Status::Deploying,
             created_at: self.now,
@@ -160,7 +170,7 @@ impl World {
         let now = self.now;
         let Some(m) = self.machines.get_mut(index).filter(|m| m.stopped_at.is_none()) else { return };
         m.stopped_at = Some(now);
-        let (meter, team, id) = (m.meter, m.team, m.id.clone());
+        let (meter, team, id) = (m.meter, m.payer, m.id.clone());
         self.set_status(index, status);
         if self.ledger.is_open(meter) {
             self.ledger.close(meter, now);
@@ -188,7 +198,7 @@ impl World {
             return self.end_machine(index, status);
         }
         let Some(m) = self.machines.get_mut(index) else { return };
-        let (meter, team, rate) = (m.meter, m.team, m.spec.debited());
+        let (meter, team, rate) = (m.meter, m.payer, m.spec.debited());
         if m.stopped_at.take().is_some() {
             self.ledger.reopen(meter, rate, self.now);
             self.start_cycles(meter, Owner::Machine(index));
@@ -202,7 +212,7 @@ impl World {
         let Some(m) = self.machines.get_mut(index) else { return };
         m.spec.rate = rate;
         m.json = None;
-        let (meter, team, debited) = (m.meter, m.team, m.spec.debited());
+        let (meter, team, debited) = (m.meter, m.payer, m.spec.debited());
         self.ledger.set_rate(meter, debited, self.now);
         self.refigure(team);
     }
@@ -211,7 +221,7 @@ impl World {
         let Some(index) = self.machine(id) else { return };
         let Some(m) = self.machines.get_mut(index) else { return };
         m.json = None;
-        let (meter, team) = (m.meter, m.team);
+        let (meter, team) = (m.meter, m.payer);
         self.ledger.refund(meter, amount, self.now);
         self.refigure(team);
     }

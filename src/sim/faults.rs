@@ -1,16 +1,17 @@
-//! What can go wrong with an answer, when, and a generator of such weather.
+//! What can go wrong with an answer, and when.
 //!
 //! It must never touch the account: what happens there stays true, only what is said about it suffers.
 
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::{
     answer::{Answer, Conduct, HTML, PAGE, refusal},
+    json,
     routes::Endpoint,
 };
-use crate::model::Time;
+use crate::model::{Status, Time};
 
 /// Where a fault picks one record or team, it is the one with this number in the answer, counted from 0 and round again.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,6 +68,31 @@ pub enum Fault {
     Cut,
     /// The `Date` header is off by so many seconds.
     SkewedDate(i64),
+    /// One field of one record says something else.
+    Says {
+        nth: usize,
+        field: &'static str,
+        value: Value,
+    },
+    /// One field of one record is missing.
+    Lacks {
+        nth: usize,
+        field: &'static str,
+    },
+    /// 404, of what is there.
+    NotFound,
+    /// A DELETE is refused with so many minutes of the minimum runtime, whatever can-terminate says (FAULTS 17).
+    TooEarly(u64),
+    /// A DELETE is refused because it has ended, which it has not.
+    SaysEnded,
+    /// A DELETE is accepted, and nothing happens (FAULTS 19).
+    Ignored,
+    /// A DELETE is accepted, and takes so long.
+    Slow(Duration),
+    /// The call has its effect, and is answered with 500.
+    ErrorAfter,
+    /// The call has its effect, and no answer comes.
+    HangAfter,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,7 +126,7 @@ pub struct Window {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct FaultPlan {
     /// By their beginning.
-    windows: Vec<Window>,
+    pub(super) windows: Vec<Window>,
     next: usize,
     open: Vec<usize>,
 }
@@ -120,34 +146,6 @@ impl FaultPlan {
     /// When the last one ends.
     pub fn end(&self) -> Option<Time> {
         self.windows.iter().map(|w| w.until).max()
-    }
-
-    /// Weather that is foul about `percent` (1–95) of the time: mostly minutes, sometimes hours, of any kind.
-    pub fn random(seed: u64, start: Time, end: Time, percent: u32) -> Self {
-        let mut rng = fastrand::Rng::with_seed(seed);
-        let mut plan = Self::default();
-        let percent = u64::from(percent.clamp(1, 95));
-        let mut at = start;
-        loop {
-            // The lengths below last 2,300 s on average.
-            let calm = 2 * 2_300 * (100 - percent) / percent;
-            at = at.plus(Duration::from_secs(rng.u64(0..=calm)));
-            let length = match rng.u32(0..10) {
-                0..6 => rng.u64(30..=300),
-                6..9 => rng.u64(300..=3_600),
-                _ => rng.u64(3_600..=28_800),
-            };
-            let (on, what) = (random_endpoint(&mut rng), random_fault(&mut rng));
-            // Megabytes at every poll are paid for in real time.
-            let length = if matches!(what, Fault::Oversized(_)) { length.min(120) } else { length };
-            let until = at.plus(Duration::from_secs(length));
-            if until >= end {
-                break;
-            }
-            plan.windows.push(Window { from: at, until, on, what });
-            at = until;
-        }
-        plan
     }
 
     pub(super) fn active(&mut self, now: Time, endpoint: Endpoint) -> Vec<Fault> {
@@ -179,6 +177,10 @@ impl Fault {
                 answer
             }
             Self::Hang | Self::Reset => Answer::json(200, String::new()),
+            Self::NotFound => refusal(404, "Deployment not found", "NOT_FOUND"),
+            Self::TooEarly(minutes) => Answer::json(400, json::too_early(*minutes, 20)),
+            Self::SaysEnded => Answer::json(400, json::cannot_terminate(&Status::Terminated)),
+            Self::Ignored => Answer::json(200, json::destruction_begun("unknown", Time::EPOCH)),
             Self::Truncated
             | Self::EmptyList
             | Self::BadMoney { .. }
@@ -193,7 +195,12 @@ impl Fault {
             | Self::Drip { .. }
             | Self::LostAnswer
             | Self::Cut
-            | Self::SkewedDate(_) => return None,
+            | Self::SkewedDate(_)
+            | Self::Says { .. }
+            | Self::Lacks { .. }
+            | Self::Slow(_)
+            | Self::ErrorAfter
+            | Self::HangAfter => return None,
         };
         answer.honest = false;
         Some(answer)
@@ -212,7 +219,8 @@ impl Fault {
             }
             Self::Delay(length) => answer.conduct = Conduct::Delay(*length),
             Self::Drip { bytes, every } => answer.conduct = Conduct::Drip { bytes: *bytes, every: *every },
-            Self::Hang => answer.conduct = Conduct::Hang,
+            Self::Hang | Self::HangAfter => answer.conduct = Conduct::Hang,
+            Self::ErrorAfter => *answer = refusal(500, "Internal server error", "INTERNAL_ERROR"),
             Self::Reset | Self::LostAnswer => answer.conduct = Conduct::Reset,
             Self::Cut => answer.conduct = Conduct::Cut,
             Self::EmptyList => answer.edit(Some, |list| list.clear()),
@@ -233,22 +241,42 @@ impl Fault {
                     spoil(record, *how);
                 }
             }),
+            Self::Says { nth, field, value } => answer.edit(Some, |list| {
+                if let Some(record) = field_of(list, *nth, field) {
+                    record.insert((*field).to_owned(), value.clone());
+                }
+            }),
+            Self::Lacks { nth, field } => answer.edit(Some, |list| {
+                if let Some(record) = field_of(list, *nth, field) {
+                    record.remove(*field);
+                }
+            }),
             Self::TooMany { .. }
             | Self::ServerError
             | Self::Html
             | Self::EmptyBody
             | Self::Forbidden { .. }
             | Self::Redirect(_)
-            | Self::SkewedDate(_) => return,
+            | Self::SkewedDate(_)
+            | Self::NotFound
+            | Self::TooEarly(_)
+            | Self::SaysEnded
+            | Self::Ignored
+            | Self::Slow(_) => return,
         }
-        let wrong_type = matches!(self, Self::WrongContentType);
-        if wrong_type || before != (answer.conduct.clone(), answer.body.len()) {
+        let replaced = matches!(self, Self::WrongContentType | Self::ErrorAfter);
+        if replaced || before != (answer.conduct.clone(), answer.body.len()) {
             answer.honest = false;
         }
     }
 
     pub(super) fn skew_secs(&self) -> Option<i64> {
         if let Self::SkewedDate(secs) = self { Some(*secs) } else { None }
+    }
+
+    /// How long an end takes.
+    pub(super) fn slow(&self) -> Option<Duration> {
+        if let Self::Slow(length) = self { Some(*length) } else { None }
     }
 
     pub(super) fn hides_reset(&self) -> bool {
@@ -326,6 +354,12 @@ fn teams_only(body: Value) -> Option<Value> {
     body.get("teams").is_some().then_some(body)
 }
 
+/// The record with this number, counted from 0 and round again, if it has such a field.
+fn field_of<'a>(list: &'a mut [Value], nth: usize, field: &str) -> Option<&'a mut Map<String, Value>> {
+    let nth = nth % list.len().max(1);
+    list.get_mut(nth).and_then(Value::as_object_mut).filter(|record| record.contains_key(field))
+}
+
 fn spoil(record: &mut Value, how: BadMoney) {
     let offered = record.get("offers").is_some();
     let fields = if offered { record.pointer_mut("/offers/0") } else { Some(record) };
@@ -344,42 +378,5 @@ fn spoil(record: &mut Value, how: BadMoney) {
             };
             fields.insert(key.to_owned(), value);
         }
-    }
-}
-
-fn random_endpoint(rng: &mut fastrand::Rng) -> Option<Endpoint> {
-    match rng.u32(0..6) {
-        0 => Some(Endpoint::Balance),
-        1 => Some(Endpoint::Deployments),
-        2 => Some(Endpoint::Detail),
-        3 => Some(Endpoint::Volumes),
-        _ => None,
-    }
-}
-
-fn random_fault(rng: &mut fastrand::Rng) -> Fault {
-    let nth = rng.usize(0..10);
-    let body = if rng.bool() { LimitBody::A } else { LimitBody::B };
-    let money = [BadMoney::Missing, BadMoney::Null, BadMoney::Text, BadMoney::Negative, BadMoney::Huge];
-    match rng.u32(0..21) {
-        0..2 => Fault::TooMany { body, reset_header: rng.bool() },
-        2..4 => Fault::ServerError,
-        4 => Fault::Html,
-        5 => Fault::EmptyBody,
-        6 => Fault::Truncated,
-        7 => Fault::EmptyList,
-        8 => Fault::BadMoney { nth, how: rng.choice(money).unwrap_or(BadMoney::Null) },
-        9 => Fault::MissingTeam { nth },
-        10 => Fault::MissingRecord { nth },
-        11 => Fault::DuplicateRecord { nth },
-        12 => Fault::HiddenLimit(nth + 1),
-        13 => Fault::Forbidden { team: nth % 3 },
-        14 => Fault::Redirect("https://login.example.net/portal".to_owned()),
-        15 => Fault::WrongContentType,
-        16 => Fault::Oversized(rng.usize(9 << 20..33 << 20)),
-        17 => Fault::Delay(Duration::from_secs(rng.u64(5..60))),
-        18 => Fault::Drip { bytes: 1, every: Duration::from_millis(500) },
-        19 => Fault::Hang,
-        _ => rng.choice([Fault::Reset, Fault::Cut]).unwrap_or(Fault::Reset),
     }
 }

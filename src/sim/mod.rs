@@ -15,6 +15,7 @@ pub mod routes;
 pub mod script;
 pub mod server;
 pub mod truth;
+pub mod weather;
 pub mod world;
 
 pub use answer::{Answer, Ask, Conduct, KEY};
@@ -25,5 +26,5 @@ pub use resource::{AutoTopUp, FAKE_KUBECONFIG, Spec, VolumeSpec};
 pub use routes::Endpoint;
 pub use script::DEMO_SPEED;
 pub use server::serve;
-pub use truth::{Life, Passage, VolumeLife};
+pub use truth::{Identity, Life, Passage, VolumeLife};
 pub use world::{Terms, World};

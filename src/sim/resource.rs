@@ -148,6 +148,8 @@ pub(super) struct Team {
 pub(super) struct Machine {
     pub id: DeploymentId,
     pub team: usize,
+    /// Whose team it was at first.
+    pub payer: usize,
     pub spec: Spec,
     pub status: Status,
     pub created_at: Time,

@@ -19,6 +19,16 @@ pub struct Passage {
     pub to: Status,
 }
 
+/// What a deployment is, beyond its id.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    pub created_at: Time,
+    pub name: String,
+    pub team: TeamId,
+    pub status: Status,
+    pub rate: Usd,
+}
+
 /// One deployment that there was: an id that is used again is another one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Life {
@@ -161,6 +171,16 @@ impl World {
 
     pub fn team_of(&self, id: &DeploymentId) -> Option<&TeamId> {
         self.machine(id).and_then(|i| self.machines.get(i)).map(|m| &m.spec.team)
+    }
+
+    pub fn identity(&self, id: &DeploymentId) -> Option<Identity> {
+        self.machine(id).and_then(|i| self.machines.get(i)).map(|m| Identity {
+            created_at: m.created_at,
+            name: m.spec.name.clone(),
+            team: m.spec.team.clone(),
+            status: m.status.clone(),
+            rate: m.spec.rate,
+        })
     }
 
     pub fn created_at(&self, id: &DeploymentId) -> Option<Time> {

@@ -261,7 +261,7 @@ impl World {
         self.emptied.push((self.now, t.id.clone()));
         self.ledger.exhaust(t.purse, self.now);
         for machine in 0..self.machines.len() {
-            if self.machines.get(machine).is_some_and(|m| m.team == team) {
+            if self.machines.get(machine).is_some_and(|m| m.payer == team) {
                 self.end_machine(machine, Status::Terminated);
             }
         }
@@ -276,7 +276,7 @@ impl World {
 
     pub(super) fn forget_rendering(&mut self, owner: Owner) -> usize {
         let (json, team): (Option<&mut Option<Arc<str>>>, usize) = match owner {
-            Owner::Machine(i) => self.machines.get_mut(i).map_or((None, 0), |m| (Some(&mut m.json), m.team)),
+            Owner::Machine(i) => self.machines.get_mut(i).map_or((None, 0), |m| (Some(&mut m.json), m.payer)),
             Owner::Disk(i) => self.disks.get_mut(i).map_or((None, 0), |d| (Some(&mut d.json), d.team)),
         };
         if let Some(json) = json {

@@ -18,22 +18,25 @@ impl Simulation {
     }
 
     pub(super) fn pump(&mut self) -> Result<(), SimulationError> {
-        let now = self.now();
+        let (now, truly) = (self.now(), self.truly());
         let names: Vec<Arc<str>> = self.receivers.keys().cloned().collect();
         for receiver in names {
             while let Some(row) = self.db.claim(&receiver, now)? {
-                let delivery = if self.rng.u8(0..100) < self.fails_percent {
+                let fails = self.down.iter().any(|(from, until)| (*from..*until).contains(&truly))
+                    || self.rng.u8(0..100) < self.fails_percent;
+                let delivery = if fails {
                     Delivery::Retry { why: "simulated".into(), after: None }
                 } else {
                     self.trace.update(format!("{now} {receiver} {}", row.notice.id));
                     let members = &row.notice.together.members;
                     let told = if members.is_empty() { std::slice::from_ref(&row.notice) } else { members };
+                    let loses = |notice: &&Notice| self.loses.is_some_and(|loses| loses(notice));
                     let sent = |notice: &Notice| Sent {
-                        at: now,
+                        at: truly,
                         receiver: receiver.clone(),
                         notice: notice.clone(),
                     };
-                    self.sent.extend(told.iter().map(sent));
+                    self.sent.extend(told.iter().filter(|notice| !loses(notice)).map(sent));
                     Delivery::Delivered { detail: "simulated".into() }
                 };
                 let entered = receipt(&row, delivery, now, self.rng.f64(), self.core.money_ends());

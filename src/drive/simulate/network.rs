@@ -12,11 +12,11 @@ use std::{
 
 use bytes::Bytes;
 
-use super::Asked;
+use super::{Asked, Called};
 use crate::{
-    model::{Feed, Scope, Time},
-    sim::{Ask, Conduct, KEY, World},
-    spheron::{Request, Response, SendError, Transport},
+    model::{DeploymentId, Feed, Scope, Time},
+    sim::{Answer, Ask, Conduct, KEY, World},
+    spheron::{Endpoint, Request, Response, SendError, Transport},
 };
 
 /// The client's own deadline, in simulated time.
@@ -25,7 +25,12 @@ const TIMEOUT: Duration = Duration::from_secs(20);
 /// The simulated account behind a network on which time is a variable, and what went over it since a poll began.
 pub(super) struct Network {
     world: Mutex<World>,
+    /// The true one, in milliseconds.
     time: AtomicI64,
+    /// How far our clock is ahead of it.
+    ahead: AtomicI64,
+    /// Every call about one deployment.
+    called: Mutex<Vec<Called>>,
     calls: AtomicUsize,
     answered: AtomicUsize,
     honest: AtomicUsize,
@@ -37,6 +42,8 @@ impl Network {
         Self {
             world: Mutex::new(world),
             time: AtomicI64::new(start.millis()),
+            ahead: AtomicI64::new(0),
+            called: Mutex::default(),
             calls: AtomicUsize::new(0),
             answered: AtomicUsize::new(0),
             honest: AtomicUsize::new(0),
@@ -44,16 +51,70 @@ impl Network {
         }
     }
 
+    /// By our clock.
     pub(super) fn now(&self) -> Time {
+        Time::from_millis(self.time.load(Relaxed).saturating_add(self.ahead.load(Relaxed)))
+    }
+
+    pub(super) fn truly(&self) -> Time {
         Time::from_millis(self.time.load(Relaxed))
     }
 
-    pub(super) fn set_now(&self, now: Time) {
+    /// An instant of our clock, as it truly is.
+    pub(super) fn in_truth(&self, at: Time) -> Time {
+        Time::from_millis(at.millis().saturating_sub(self.ahead.load(Relaxed)))
+    }
+
+    pub(super) fn set_true(&self, now: Time) {
         self.time.store(now.millis(), Relaxed);
     }
 
+    pub(super) fn set_clock(&self, ahead_ms: i64) {
+        self.ahead.store(ahead_ms, Relaxed);
+    }
+
+    pub(super) fn is_clock_right(&self) -> bool {
+        self.ahead.load(Relaxed) == 0
+    }
+
     pub(super) fn pass(&self, length: Duration) {
-        self.set_now(self.now().plus(length));
+        self.set_true(self.truly().plus(length));
+    }
+
+    pub(super) fn called(&self) -> MutexGuard<'_, Vec<Called>> {
+        self.called.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Answers, and keeps what is about one deployment.
+    fn answer(&self, ask: &Ask<'_>, request: &Request) -> Answer {
+        let (at, mut world) = (self.truly(), self.world());
+        let about = match request.endpoint {
+            Endpoint::Deployment | Endpoint::CanTerminate | Endpoint::Terminate => {
+                let id = DeploymentId::new(request.path.split('/').nth(3).unwrap_or_default());
+                world.advance(at);
+                Some((world.identity(&id), id))
+            }
+            Endpoint::Balance
+            | Endpoint::Deployments
+            | Endpoint::Volumes
+            | Endpoint::Volume
+            | Endpoint::Offers => None,
+        };
+        let answer = world.answer(ask, at);
+        if let Some((truth, id)) = about {
+            let came = answer.takes().is_some_and(|length| length <= TIMEOUT);
+            self.called().push(Called {
+                at,
+                ours: self.now(),
+                endpoint: request.endpoint,
+                id,
+                truth,
+                status: came.then_some(answer.status),
+                honest: answer.honest,
+                body: if came { String::from_utf8_lossy(&answer.body).into() } else { "".into() },
+            });
+        }
+        answer
     }
 
     pub(super) fn world(&self) -> MutexGuard<'_, World> {
@@ -70,7 +131,7 @@ impl Network {
         let calls = self.calls.load(Relaxed);
         let honest = calls >= scopes.len() && self.honest.load(Relaxed) == calls;
         let (answered, refused) = (self.answered.load(Relaxed), self.refused.load(Relaxed) > 0);
-        Asked { feed, scopes, from, until: self.now(), calls, answered, honest, refused }
+        Asked { feed, scopes, from, until: self.truly(), calls, answered, honest, refused }
     }
 }
 
@@ -91,7 +152,7 @@ impl Transport for SimTransport {
             query: &query.join("&"),
             authorization: Some(&bearer),
         };
-        let answer = self.0.world().answer(&ask, self.now());
+        let answer = self.0.answer(&ask, &request);
         self.0.calls.fetch_add(1, Relaxed);
         match answer.conduct {
             Conduct::Whole | Conduct::Delay(_) | Conduct::Drip { .. } => match answer.takes() {

@@ -49,6 +49,11 @@ pub fn running_for(length: Duration, case: &Case<'_>) -> Result<(), Hold> {
     if until <= case.now() { Ok(()) } else { Err(Hold::NotRunningLong { until }) }
 }
 
+/// By what bills now. How the balance moved is no ground to end anything: after an end it still shows the old pace for hours.
+pub fn money_ends(forecast: &Forecast) -> Option<Time> {
+    forecast.committed_end
+}
+
 /// Short now and by each of the last two balances, both read after the last end in this team (FAULTS 5, 75).
 pub fn runway_below(below: Duration, case: &Case<'_>) -> Result<(), Hold> {
     let team = &case.tracked.deployment.team;
@@ -61,7 +66,7 @@ pub fn runway_below(below: Duration, case: &Case<'_>) -> Result<(), Hold> {
     if !sight::is_fresh(health, case.now()) {
         return Err(Hold::Stale { feed: Feed::Balance });
     }
-    let end = case.ground.forecasts.get(team).and_then(Forecast::end);
+    let end = case.ground.forecasts.get(team).and_then(money_ends);
     let known = case.ground.snapshot.teams.get(team).is_some_and(|team| team.unknown_since.is_none());
     let left = match end {
         Some(end) if known => end.since(case.now()),
@@ -125,12 +130,10 @@ fn input(condition: &Condition, case: &Case<'_>) -> String {
         Condition::RunningFor(_) => {
             format!("running for {}, since {}", humanize(now.since(deployment.since())), deployment.since())
         }
-        Condition::RunwayBelow(_) => {
-            match case.ground.forecasts.get(&deployment.team).and_then(Forecast::end) {
-                Some(end) => format!("the balance lasts for {}, until {end}", humanize(end.since(now))),
-                None => "how long the balance lasts is not known".to_owned(),
-            }
-        }
+        Condition::RunwayBelow(_) => match case.ground.forecasts.get(&deployment.team).and_then(money_ends) {
+            Some(end) => format!("the balance lasts for {}, until {end}", humanize(end.since(now))),
+            None => "how long the balance lasts is not known".to_owned(),
+        },
         Condition::SpendAbove(_) => format!("{} spent", deployment.total_cost),
         Condition::Outside(hours) => {
             let working = hours.hold(now, &case.ground.policies.zone);

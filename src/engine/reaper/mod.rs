@@ -364,8 +364,8 @@ fn mark(turn: &mut Turn<'_>, qualifying: &Qualifying<'_>, open: &mut BTreeMap<Ta
             if open.contains_key(&target) || shed {
                 continue;
             }
-            // Two actions that begin at one instant would have one id.
-            if turn.ground.history.tried.get(&target).is_some_and(|over| *over >= turn.ground.now) {
+            // Two actions that begin at one instant would have one id. An end by a clock that was ahead is waited for by nobody.
+            if turn.ground.history.tried.get(&target).is_some_and(|over| *over == turn.ground.now) {
                 turn.wake(turn.now().plus(Duration::from_millis(1)), "an action that starts over");
                 continue;
             }

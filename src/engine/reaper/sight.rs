@@ -4,6 +4,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use super::conditions;
 use crate::model::{Feed, FeedHealth, Forecast, Snapshot, TeamId, Time, TrackedTeam, activity::longest_gap};
 
 #[derive(Debug, Clone, Default)]
@@ -58,7 +59,7 @@ impl Sight {
         if last.is_some_and(|last| last.at == at) {
             return;
         }
-        let lasts = forecast.and_then(Forecast::end).map(|end| end.since(now));
+        let lasts = forecast.and_then(conditions::money_ends).map(|end| end.since(now));
         let unbroken = |last: &Sample| last.at < at && at.since(last.at) <= longest_gap(health.interval);
         let samples = Samples { before: last.filter(unbroken), last: Sample { at, lasts } };
         self.balances.insert(team.id.clone(), samples);

@@ -696,3 +696,17 @@ fn fault_44_a_clock_that_is_set_back_does_not_repeat_what_is_told_daily() {
     rig.idle("b", Reading::Idle, Some(T0.minus(HOUR * 8)));
     assert_eq!(rig.pass(HOUR * 3).notices.len(), 1);
 }
+
+/// Else it would be looked at every millisecond until our clock has come there again.
+#[test]
+fn fault_44_nobody_waits_for_an_end_by_a_clock_that_was_ahead() {
+    let mut rig = Rig::ready();
+    rig.step();
+    rig.deployment("a").name = "other".into();
+    assert_eq!(rig.pass(MINUTE).shifts.last().unwrap().to, StageName::Cancelled);
+    rig.now = T0.minus(HOUR * 4);
+    rig.deployment("a").name = "dev-a".into();
+    rig.idle("a", Reading::Idle, Some(T0.minus(HOUR * 8)));
+    let again = rig.pass(HOUR * 2 + MINUTE * 30);
+    assert_eq!(again.shifts.iter().map(|shift| shift.to).collect::<Vec<_>>(), [StageName::Marked]);
+}

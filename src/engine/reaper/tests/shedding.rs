@@ -76,6 +76,16 @@ fn fault_75_a_restored_runway_calls_it_off() {
     assert!(rig.pass(MINUTE * 30).shifts.is_empty());
 }
 
+/// How the balance moved until the last end says nothing of what is left to end.
+#[test]
+fn fault_75_a_balance_that_fell_faster_before_the_last_end_sheds_nothing() {
+    let mut rig = rig();
+    let ends = |hours: u32| Some(T0.plus(HOUR * hours));
+    let forecast = Forecast { committed_end: ends(24), observed_end: ends(3), ..Forecast::default() };
+    rig.forecasts.insert(TeamId::new("t1"), forecast);
+    assert!(rig.pass(MINUTE * 10).shifts.is_empty());
+}
+
 #[test]
 fn fault_75_the_next_one_is_shed_only_by_balances_from_after_the_last_end() {
     let mut rig = rig();
