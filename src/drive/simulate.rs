@@ -272,7 +272,6 @@ impl Simulation {
     pub fn now(&self) -> Time {
         self.network.now()
     }
-
     pub fn truly(&self) -> Time {
         self.network.truly()
     }
