@@ -291,7 +291,7 @@ impl Life {
         self.off.insert(policy);
         let now = self.simulation.truly();
         if self.plant.unheard != Some(Unheard::Disarming) {
-            self.simulation.order(|core, _| core.disarm(policy)).unwrap();
+            self.simulation.order(|core, now| core.disarm(policy, "ann".into(), now)).unwrap();
         }
         let now = now.max(self.simulation.truly());
         self.armed
@@ -364,8 +364,11 @@ impl Life {
     fn cancel(&mut self, action: ActionId, target: Target) {
         let heard = self.plant.unheard != Some(Unheard::Cancels);
         let cancel = Cancel { at: self.simulation.now(), by: "ann".into() };
-        let done =
-            if heard { self.simulation.order(|core, _| core.cancel(action, cancel)).unwrap() } else { true };
+        let done = if heard {
+            self.simulation.order(|core, _| core.cancel(action, cancel)).unwrap().is_ok()
+        } else {
+            true
+        };
         if done {
             self.cancels.push((self.simulation.truly(), target));
         }
