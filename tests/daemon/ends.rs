@@ -112,12 +112,18 @@ fn fault_18_killed_at_each_stage_it_comes_to_the_same_end_and_deletes_once() {
         lives.push((case.name, std::thread::spawn(move || live_and_die(&case))));
     }
     // Every daemon ends with its thread, so all are waited for.
-    let ends: Vec<_> = lives.into_iter().map(|(name, life)| (name, life.join().ok())).collect();
-    let failed: Vec<_> = ends.iter().filter(|(_, end)| end.is_none()).map(|(name, _)| name).collect();
-    assert!(failed.is_empty(), "{failed:?}: see above");
+    let ends: Vec<_> = lives.into_iter().map(|(name, life)| (name, life.join())).collect();
+    let mut failed = Vec::new();
+    let mut untouched = None;
     for (name, end) in &ends {
-        assert_eq!(end, &ends[0].1, "{name}: the same as of the one that was not killed");
+        let Ok((end, went)) = end else {
+            failed.push(name);
+            continue;
+        };
+        println!("{name}: {went}");
+        assert_eq!(end, *untouched.get_or_insert(end), "{name}: the same as of the one that was not killed");
     }
+    assert!(failed.is_empty(), "{failed:?}: see above");
 }
 
 /// What is the same, whatever happened on the way.
@@ -140,7 +146,7 @@ fn began() -> (Bench, Daemon) {
     (bench, daemon)
 }
 
-fn live_and_die(case: &Case) -> End {
+fn live_and_die(case: &Case) -> (End, String) {
     let note = case.name;
     let (bench, mut daemon) = began();
     if let Some(write) = case.disk {
@@ -233,8 +239,8 @@ fn wait_until_held(case: &Case, bench: &Bench) {
     }
 }
 
-/// Waits for the end, and for what may come after it; holds everything that happened to the rules.
-fn end_of((bench, daemon): (Bench, Daemon), deletes: usize, note: &str) -> End {
+/// Waits for the end, and for what may come after it; holds everything that happened to the rules, and says what did.
+fn end_of((bench, daemon): (Bench, Daemon), deletes: usize, note: &str) -> (End, String) {
     let life = stopwatch();
     bench.wait_for_stage("dev", StageName::Gone);
     bench.wait_to_hear("dev", "ended:");
@@ -243,7 +249,7 @@ fn end_of((bench, daemon): (Bench, Daemon), deletes: usize, note: &str) -> End {
     std::thread::sleep(until.saturating_sub(life()));
     let actions = bench.actions("dev");
     let steps: Vec<_> = actions.iter().map(|row| bench.steps(&row.id)).collect();
-    println!("{note}: {:.0?} in its last life: {steps:?}", life());
+    let went = format!("{:.0?} in its last life: {steps:?}", life());
 
     bench.assert_legal("dev", note);
     let calls = bench.wire.calls();
@@ -262,14 +268,15 @@ fn end_of((bench, daemon): (Bench, Daemon), deletes: usize, note: &str) -> End {
     let ids: BTreeSet<String> = bench.heard("dev", "ended:").into_iter().map(|(id, _)| id).collect();
     let policy = bench.get("policies/dev");
     let policy = &policy["policy"];
-    End {
+    let end = End {
         doomed: bench.status(DOOMED),
         others: OTHERS.map(|name| bench.status(name)).into(),
         stage: actions.last().unwrap().stage.clone(),
         armed: policy["state"].as_str().unwrap().to_owned(),
         ended: policy["ended"].as_u64().unwrap(),
         told_of_the_end: ids.len(),
-    }
+    };
+    (end, went)
 }
 
 /// When a DELETE was sent though nothing was read of this deployment since the last one.
