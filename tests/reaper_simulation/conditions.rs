@@ -119,10 +119,16 @@ pub fn in_order(evidence: &Evidence, delete: &Delete<'_>, told: &Told) -> bool {
         let last = evidence.called.iter().rev().find(|call| {
             call.id == machine.id && call.endpoint == Endpoint::Terminate && call.at <= delete.call.at
         });
-        // One that was accepted and still runs holds back the next; one in doubt does for ten minutes.
+        // One that was accepted and still runs holds back the next; one in doubt does for ten minutes. Two reads that lie
+        // about an end are believed: nobody can know better.
         last.is_none_or(|call| {
             let over = world.status_at(&machine.id, delete.call.at).is_none_or(Status::is_ended);
-            over || call.status != Some(200) && delete.call.at.since(call.at) + SLACK >= MINUTE * 10
+            let lied = evidence.called.iter().filter(|read| {
+                let meanwhile = call.at <= read.at && read.at <= delete.call.at && read.status.is_some();
+                meanwhile && read.id == machine.id && read.endpoint == Endpoint::Deployment && !read.honest
+            });
+            over || lied.count() > 1
+                || call.status != Some(200) && delete.call.at.since(call.at) + SLACK >= MINUTE * 10
                 || call.status.is_some_and(|status| status != 200)
         })
     });

@@ -281,7 +281,8 @@ impl Life {
         if self.plant.unheard != Some(Unheard::Keeps) {
             let (target, at) = (target.clone(), self.simulation.now());
             let (by, reason) = ("ann".into(), "".into());
-            let keep = Keep { id: format!("kp_{id}").into(), target, until, by, reason, at };
+            let keep =
+                Keep { id: format!("kp_{id}_{}", self.keeps.len()).into(), target, until, by, reason, at };
             assert!(self.simulation.order(|core, now| core.keep(keep, now)).unwrap());
         }
         self.keeps.push(Kept { target, from: self.simulation.truly(), until });

@@ -188,7 +188,7 @@ fn of_one(
     check(INTENT, has_intent(evidence, delete, &own));
     check(PROTECTED, !is_protected(&delete.truth.name));
     check(KEPT, !evidence.keeps.iter().any(|keep| keep.target == target && holds(keep, at)));
-    let cancelled = |(when, of): &(Time, Target)| *of == target && at.since(*when) < DAY && *when <= at;
+    let cancelled = |(when, of): &(Time, Target)| *of == target && at.since(*when) < DAY && *when < at;
     check(CANCELLED, !evidence.cancels.iter().any(cancelled));
     check(CLOCK, clock_is_right(evidence, delete));
     check(WHOLE, list_was_whole(evidence, at));
@@ -234,8 +234,9 @@ fn was_armed(evidence: &Evidence, policy: &str, at: Time) -> bool {
     arming(evidence, policy, at).is_some()
 }
 
+/// A keep of the very instant may have come after what was done in it.
 pub fn holds(keep: &crate::life::Kept, at: Time) -> bool {
-    keep.from <= at && keep.until.is_none_or(|until| at < until)
+    keep.from < at && keep.until.is_none_or(|until| at < until)
 }
 
 pub fn is_protected(name: &str) -> bool {
