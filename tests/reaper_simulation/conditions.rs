@@ -112,7 +112,8 @@ pub fn in_order(evidence: &Evidence, delete: &Delete<'_>, told: &Told) -> bool {
             .any(|call| call.id == machine.id && call.endpoint == Endpoint::Terminate && call.at <= told.at);
         let dearer =
             (other.rate, other.created_at) > (delete.truth.rate, delete.truth.created_at.plus(SLACK));
-        dearer && !kept && !touched && told.at.since(running) >= HOUR
+        let believed = lies(evidence, &machine.id, (told.at.minus(DAY), told.at)) > 1;
+        dearer && !kept && !touched && !believed && told.at.since(running) >= HOUR
     };
     let lab = || evidence.machines.iter().filter(|machine| machine.kind == Kind::Shed);
     let alone = lab().filter(|machine| machine.id != delete.call.id).all(|machine| {
@@ -123,16 +124,21 @@ pub fn in_order(evidence: &Evidence, delete: &Delete<'_>, told: &Told) -> bool {
         // about an end are believed: nobody can know better.
         last.is_none_or(|call| {
             let over = world.status_at(&machine.id, delete.call.at).is_none_or(Status::is_ended);
-            let lied = evidence.called.iter().filter(|read| {
-                let meanwhile = call.at <= read.at && read.at <= delete.call.at && read.status.is_some();
-                meanwhile && read.id == machine.id && read.endpoint == Endpoint::Deployment && !read.honest
-            });
-            over || lied.count() > 1
+            over || lies(evidence, &machine.id, (call.at, delete.call.at)) > 1
                 || call.status != Some(200) && delete.call.at.since(call.at) + SLACK >= MINUTE * 10
                 || call.status.is_some_and(|status| status != 200)
         })
     });
     alone && !lab().any(|machine| before(&machine))
+}
+
+/// How many reads of it lied. Two that do so about an end are believed (FAULTS 6): nobody can know better.
+pub fn lies(evidence: &Evidence, id: &DeploymentId, (from, until): (Time, Time)) -> usize {
+    let lied = evidence.called.iter().filter(|read| {
+        let during = read.id == *id && from <= read.at && read.at <= until;
+        during && read.endpoint == Endpoint::Deployment && !read.honest && read.status.is_some()
+    });
+    lied.count()
 }
 
 /// FAULTS 68, of those that run for long: never clearly more than half of the fleet at once, unless a person has seen the list.

@@ -153,17 +153,23 @@ pub fn announcements(sent: &[Sent]) -> Vec<Told> {
     announced.filter_map(told).collect()
 }
 
-/// The person's arming that is in force for a policy as it is configured then.
+/// The person's arming that is in force for a policy as it is configured then. A configuration of the very instant may have been
+/// loaded before or after what was done in it.
 pub fn arming<'a>(evidence: &'a Evidence, policy: &str, at: Time) -> Option<&'a Armed> {
-    let (_, setting) = evidence.configured.iter().rev().find(|(from, _)| *from <= at)?;
-    let policies = policies(*setting);
-    let now = policies.policies.iter().find(|known| *known.name == *policy)?;
-    evidence.armed.iter().rev().find(|armed| {
-        armed.policy == *now
-            && armed.safety == policies.safety
-            && armed.from <= at
-            && armed.until.is_none_or(|until| at <= until)
-    })
+    let loaded = |by: usize| evidence.configured[..by].last().map(|(_, setting)| *setting);
+    let by_then = loaded(evidence.configured.partition_point(|(from, _)| *from <= at));
+    let before = loaded(evidence.configured.partition_point(|(from, _)| *from < at));
+    let of = |setting| {
+        let policies = policies(setting);
+        let now = policies.policies.iter().find(|known| *known.name == *policy)?;
+        evidence.armed.iter().rev().find(|armed| {
+            armed.policy == *now
+                && armed.safety == policies.safety
+                && armed.from <= at
+                && armed.until.is_none_or(|until| at <= until)
+        })
+    };
+    by_then.and_then(of).or_else(|| before.and_then(of))
 }
 
 fn of_one(
@@ -405,12 +411,8 @@ fn unconfirmed(evidence: &Evidence) -> Vec<String> {
             .any(|passage| passage.id == call.id && passage.to.is_ended() && hour.contains(&passage.at));
         let same = evidence.machines.iter().filter(|machine| machine.id == call.id).count() == 1
             && world.created_at(&call.id) == Some(truth.created_at);
-        // Reads that lie about the end are believed if two agree (FAULTS 6): nobody can know better.
-        let lied = evidence.called.iter().filter(|read| {
-            let during = read.id == call.id && hour.contains(&read.at);
-            during && read.endpoint == Endpoint::Deployment && !read.honest && read.status.is_some()
-        });
-        if !same || by > evidence.case.end() || ended || lied.count() > 1 {
+        let lied = conditions::lies(evidence, &call.id, (hour.start, hour.end));
+        if !same || by > evidence.case.end() || ended || lied > 1 {
             continue;
         }
         let told = evidence.sent.iter().any(|sent| {
