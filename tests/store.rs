@@ -672,7 +672,7 @@ fn any_deployment() -> impl Strategy<Value = Change> {
     let status = prop_oneof![4 => Just("running"), 1 => Just("terminated"), 1 => Just("paused")];
     let presence = prop_oneof![
         4 => Just(Presence::Listed),
-        1 => (0..9_u8).prop_map(|not_found| Presence::Missing { since: secs(3), not_found, found: None }),
+        1 => (0..9_u8).prop_map(|not_found| Presence::Missing { since: secs(3), not_found }),
         1 => Just(Presence::Gone(secs(4))),
     ];
     // Few ids, creation times and attributes, many costs: so that samples, whole rows and new identities mix.

@@ -145,7 +145,7 @@ mod tests {
                 access: Default::default(),
             },
             first_seen: Time::EPOCH,
-            presence: Presence::Missing { since: Time::EPOCH, not_found: 0, found: None },
+            presence: Presence::Missing { since: Time::EPOCH, not_found: 0 },
             status_since: Time::EPOCH,
             status_before: None,
             rate_before: None,

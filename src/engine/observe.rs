@@ -256,13 +256,17 @@ fn fold_lists(snapshot: &mut Snapshot, observation: &Observation, watched: &[Glo
             Scope::One(_) => false,
         })
     };
+    let known = &snapshot.deployments;
+    let runs = |id: &DeploymentId| known.get(id).is_some_and(|tracked| !tracked.deployment.status.is_ended());
+    snapshot.unlisted.retain(|id| !seen.contains(id) && runs(id));
     for (id, tracked) in &mut snapshot.deployments {
         let (listed, team) = (tracked.presence == Presence::Listed, &tracked.deployment.team);
         if !listed || tracked.deployment.status.is_ended() || seen.contains(id) {
             continue;
         }
         if hold(&covered, team) {
-            Arc::make_mut(tracked).presence = Presence::Missing { since: at, not_found: 0, found: None };
+            Arc::make_mut(tracked).presence = Presence::Missing { since: at, not_found: 0 };
+            snapshot.unlisted.insert(id.clone());
         } else if hold(&doubtful, team) && tracked.unreadable_since.is_none() {
             Arc::make_mut(tracked).unreadable_since = Some(at);
         }
@@ -387,35 +391,22 @@ fn fold_details(snapshot: &mut Snapshot, observation: &Observation, watched: &[G
     for (scope, result) in &observation.scopes {
         match (scope, result) {
             (_, Ok(Facts::Deployment(Some(deployment)))) => {
-                let before = snapshot.deployments.get(&deployment.id).map(|tracked| tracked.presence);
                 enter_deployment(snapshot, deployment, observation.at, watched);
-                if let Some(Presence::Missing { since, .. }) = before {
-                    still_missing(snapshot, deployment, since, observation.at);
-                }
             }
             (Scope::One(id), Ok(Facts::Deployment(None))) => {
                 if let Some(tracked) = snapshot.deployments.get_mut(id)
-                    && let Presence::Missing { since, not_found, found } = tracked.presence
+                    && let Presence::Missing { since, not_found } = tracked.presence
                 {
                     let not_found = not_found.saturating_add(1);
                     Arc::make_mut(tracked).presence = if not_found >= NOT_FOUND_MEANS_GONE {
                         Presence::Gone(observation.at)
                     } else {
-                        Presence::Missing { since, not_found, found }
+                        Presence::Missing { since, not_found }
                     };
                 }
             }
             _ => {}
         }
-    }
-}
-
-/// That its own GET finds it does not put it on the list that lacks it.
-fn still_missing(snapshot: &mut Snapshot, found: &Deployment, since: Time, at: Time) {
-    if let Some(tracked) = snapshot.deployments.get_mut(&found.id)
-        && !tracked.deployment.status.is_ended()
-    {
-        Arc::make_mut(tracked).presence = Presence::Missing { since, not_found: 0, found: Some(at) };
     }
 }
 

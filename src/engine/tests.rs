@@ -620,22 +620,23 @@ fn every_vanished_deployment_gets_its_turn() {
 }
 
 #[test]
-fn fault_08_what_a_list_lacks_and_its_own_get_finds_is_missing_until_a_list_shows_it() {
+fn fault_08_what_a_list_lacks_and_its_own_get_finds_is_on_no_list_until_one_shows_it() {
     let mut rig = Rig::new(Vec::new());
     let running = || deployment("a", "running");
-    let presence = |rig: &Rig| rig.snapshot.deployments[&DeploymentId::new("a")].presence;
+    let unlisted = |rig: &Rig| rig.snapshot.unlisted.contains(&DeploymentId::new("a"));
     rig.list(T0, vec![running()]);
+    assert!(!unlisted(&rig));
     for minute in [1, 2] {
-        rig.list(after(minute), Vec::new()).detail(after(minute), "a", Some(running()));
-        let missing = Presence::Missing { since: after(1), not_found: 0, found: Some(after(minute)) };
-        assert_eq!(presence(&rig), missing, "at minute {minute}");
-        assert_eq!(rig.snapshot.vanished().len(), 1, "and asked for at each poll");
+        rig.list(after(minute), Vec::new());
+        assert_eq!(rig.snapshot.vanished().len(), 1, "it is asked for at each poll");
+        rig.detail(after(minute), "a", Some(running()));
+        assert!(unlisted(&rig), "at minute {minute}");
     }
     rig.list(after(3), vec![running()]);
-    assert_eq!(presence(&rig), Presence::Listed);
-    let ended = deployment("a", "terminated");
-    rig.list(after(4), Vec::new()).detail(after(4), "a", Some(ended));
-    assert_eq!(rig.snapshot.vanished().len(), 0, "an end of its own needs no list");
+    assert!(!unlisted(&rig));
+    rig.list(after(4), Vec::new()).detail(after(4), "a", Some(deployment("a", "terminated")));
+    rig.list(after(5), Vec::new());
+    assert!(!unlisted(&rig), "an end of its own needs no list");
 }
 
 #[test]

@@ -29,6 +29,9 @@ pub struct Snapshot {
     pub shrunk: BTreeMap<TeamId, Shrunk>,
     /// Teams whose own list the last poll could not read: what we know of their fleet is old. Not persisted.
     pub unread: BTreeSet<TeamId>,
+    /// What the last complete list that should hold it lacked, and no list has shown since: its own GET may find it, and then the two
+    /// disagree (FAULTS 8). Not persisted.
+    pub unlisted: BTreeSet<DeploymentId>,
     /// Since when the API answers 401; `None` once any call was authorised.
     pub key_rejected_since: Option<Time>,
     /// The API's clock minus ours at the last answer that said.
@@ -137,9 +140,8 @@ pub struct TrackedTeam {
 pub enum Presence {
     /// In the last complete list that should hold it.
     Listed,
-    /// A complete list lacked it; its own GET decides. Says since when, how many 404s came since, and when that GET last found it:
-    /// then the two disagree, and only a list that shows it ends that (FAULTS 8).
-    Missing { since: Time, not_found: u8, found: Option<Time> },
+    /// A complete list lacked it; its own GET decides. Says since when, and how many 404s came since.
+    Missing { since: Time, not_found: u8 },
     /// 404 on two polls, or an ended status of its own: concluded.
     Gone(Time),
 }
@@ -260,16 +262,14 @@ impl Snapshot {
         deployments.saturating_add(volumes.map(|v| v.volume.hourly_rate).sum())
     }
 
-    /// Deployments that a complete list lacks and whose own GET must decide: all get their turn, those first that it did not find yet,
-    /// then those that it found the longest ago.
+    /// Deployments that a complete list lacks and whose own GET must decide, the longest missing first: all get their turn.
     pub fn vanished(&self) -> Vec<&DeploymentId> {
         let missing = |(id, tracked): (_, &Arc<Tracked>)| match tracked.presence {
-            Presence::Missing { since, found, .. } => Some((found, since, id)),
+            Presence::Missing { since, .. } => Some((since, id)),
             Presence::Listed | Presence::Gone(_) => None,
         };
-        let mut missing: Vec<(Option<Time>, Time, &DeploymentId)> =
-            self.deployments.iter().filter_map(missing).collect();
+        let mut missing: Vec<(Time, &DeploymentId)> = self.deployments.iter().filter_map(missing).collect();
         missing.sort_unstable();
-        missing.into_iter().map(|(_, _, id)| id).collect()
+        missing.into_iter().map(|(_, id)| id).collect()
     }
 }

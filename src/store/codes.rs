@@ -77,7 +77,7 @@ pub fn failure_of(code: i64) -> Result<FailureKind, StoreError> {
 pub fn presence(presence: Presence) -> (i64, Option<i64>, u8) {
     match presence {
         Presence::Listed => (0, None, 0),
-        Presence::Missing { since, not_found, .. } => (1, Some(since.millis()), not_found),
+        Presence::Missing { since, not_found } => (1, Some(since.millis()), not_found),
         Presence::Gone(at) => (2, Some(at.millis()), 0),
     }
 }
@@ -85,7 +85,7 @@ pub fn presence(presence: Presence) -> (i64, Option<i64>, u8) {
 pub fn presence_of(code: i64, at: Option<i64>, not_found: u8) -> Result<Presence, StoreError> {
     match (code, at.map(Time::from_millis)) {
         (0, None) => Ok(Presence::Listed),
-        (1, Some(since)) => Ok(Presence::Missing { since, not_found, found: None }),
+        (1, Some(since)) => Ok(Presence::Missing { since, not_found }),
         (2, Some(at)) => Ok(Presence::Gone(at)),
         _ => Err(unknown("deployment", "presence", code)),
     }
@@ -201,9 +201,7 @@ mod tests {
         assert_eq!(feeds.len(), Feed::ALL.len(), "no two feeds share a code");
         assert!(FAILURES.into_iter().all(|k| failure_of(failure(k)) == Ok(k)));
         let since = Time::from_secs(7);
-        for state in
-            [Presence::Listed, Presence::Missing { since, not_found: 1, found: None }, Presence::Gone(since)]
-        {
+        for state in [Presence::Listed, Presence::Missing { since, not_found: 1 }, Presence::Gone(since)] {
             let (code, at, not_found) = presence(state);
             assert_eq!(presence_of(code, at, not_found), Ok(state));
         }

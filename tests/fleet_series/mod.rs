@@ -88,7 +88,7 @@ fn an_old_account_does_not_bring_back_its_past_at_first_sight() {
 #[test]
 fn what_is_gone_without_a_known_end_goes_at_once_and_a_missing_one_stays() {
     let mut running = fleet::tracked(1, 1, Status::Running, START);
-    running.presence = Presence::Missing { since: START, not_found: 1, found: None };
+    running.presence = Presence::Missing { since: START, not_found: 1 };
     assert!(page([running.clone()], START).contains("deployment_id="), "a list that lacks it is no proof");
     running.presence = Presence::Gone(START);
     assert!(!page([running], START).contains("deployment_id="));

@@ -298,6 +298,7 @@ fn differences(simulation: &Simulation) -> Vec<String> {
 /// `Missing` is a question that is asked anew; feeds, the clock and how to reach an instance belong to the process.
 fn without_questions(snapshot: &Snapshot) -> Snapshot {
     let mut ours = snapshot.clone();
+    ours.unlisted.clear();
     for tracked in ours.deployments.values_mut() {
         let tracked = Arc::make_mut(tracked);
         tracked.deployment.access = Access::default();

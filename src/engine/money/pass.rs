@@ -281,8 +281,8 @@ pub fn new_line(team: TeamId, from: Time, rate: Usd) -> Line {
 /// A complete list lacks it since just now, and its own GET, which follows at once, has still to say whether it bills.
 fn is_doubtful(tracked: &Tracked, now: Time) -> bool {
     match tracked.presence {
-        Presence::Missing { since, found: None, .. } => now.since(since) < DOUBTFUL_FOR,
-        Presence::Missing { .. } | Presence::Listed | Presence::Gone(_) => false,
+        Presence::Missing { since, .. } => now.since(since) < DOUBTFUL_FOR,
+        Presence::Listed | Presence::Gone(_) => false,
     }
 }
 

@@ -380,9 +380,7 @@ fn what_a_list_lacks_is_doubtful_until_it_is_asked_for_or_two_minutes_have_passe
     rig.hold(tracked("gone", T0, 900, 0));
     let (before, _) = rig.poll(after(1), 10_000);
     assert_eq!((before.certain, before.certain_end), (before.committed, before.committed_end));
-    rig.change("gone", |tracked| {
-        tracked.presence = Presence::Missing { since: after(2), not_found: 0, found: None }
-    });
+    rig.change("gone", |tracked| tracked.presence = Presence::Missing { since: after(2), not_found: 0 });
     for (minute, certain) in [(2, 100), (3, 100), (4, 1_000)] {
         let (forecast, _) = rig.poll(after(minute), 10_000);
         assert_eq!(forecast.committed, Usd::from_cents(1_000), "it bills until somebody knows better");

@@ -165,10 +165,11 @@ pub fn not_resting(case: &Case<'_>) -> Result<(), Hold> {
     }
 }
 
-/// In the last list that should hold it, and readable there.
+/// In the last list that should hold it, and readable there: that its own GET finds it is not enough (FAULTS 8).
 pub fn listed(case: &Case<'_>) -> Result<(), Hold> {
+    let unlisted = case.ground.snapshot.unlisted.contains(&case.tracked.deployment.id);
     match case.tracked.presence {
-        Presence::Listed if case.tracked.unreadable_since.is_none() => Ok(()),
+        Presence::Listed if case.tracked.unreadable_since.is_none() && !unlisted => Ok(()),
         Presence::Listed | Presence::Missing { .. } | Presence::Gone(_) => Err(Hold::Missing),
     }
 }

@@ -76,10 +76,16 @@ fn fault_08_a_list_and_a_read_that_disagree_end_nothing() {
         let said = names(&closed).remove(0);
         assert!(said.starts_with("final read > cancelled") && said.contains(why), "{said}");
     }
-    rig.tracked("a").presence = Presence::Missing { since: rig.now, not_found: 0, found: None };
+    rig.tracked("a").presence = Presence::Missing { since: rig.now, not_found: 0 };
     let back = rig.answer(rig.read("a"));
     assert_eq!(names(&back), ["final read > announced: the last list did not show it"]);
     assert!(!rig.pass(HOUR).acts.iter().any(is_delete), "a read that shows it running does not do alone");
+
+    let mut rig = Rig::ready();
+    rig.snapshot.unlisted.insert(DeploymentId::new("a"));
+    assert!(rig.step().shifts.is_empty(), "its own GET found it, and the list lacks it");
+    rig.snapshot.unlisted.clear();
+    assert!(names(&rig.step())[0].starts_with("- > marked"));
 }
 
 #[test]

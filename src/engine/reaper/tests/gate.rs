@@ -99,7 +99,7 @@ fn table() -> Vec<(Gate, Mutation, Vec<Hold>)> {
         ),
         (
             Gate::Listed,
-            |rig| rig.tracked("a").presence = Presence::Missing { since: T0, not_found: 1, found: None },
+            |rig| rig.tracked("a").presence = Presence::Missing { since: T0, not_found: 1 },
             vec![Hold::Missing],
         ),
         (
