@@ -111,20 +111,11 @@ pub fn is_open(case: &Case<'_>, phase: Phase) -> bool {
 
 /// Every closed gate up to this phase.
 pub fn closed<'a>(case: &'a Case<'_>, phase: Phase) -> impl Iterator<Item = Hold> + 'a {
-    let in_force =
-        move |(gate, from, _): &(Gate, Phase, Predicate)| *from <= phase && !is_skipped(case, *gate);
-    GATES.into_iter().filter(in_force).filter_map(|(_, _, predicate)| predicate(case).err())
-}
-
-/// A test takes a gate away to see that it is missed.
-#[cfg(test)]
-fn is_skipped(case: &Case<'_>, gate: Gate) -> bool {
-    case.ground.skip == Some(gate)
-}
-
-#[cfg(not(test))]
-fn is_skipped(_: &Case<'_>, _: Gate) -> bool {
-    false
+    let in_force = GATES.into_iter().filter(move |(_, from, _)| *from <= phase);
+    // A test takes a gate away to see that it is missed.
+    #[cfg(test)]
+    let in_force = in_force.filter(|(gate, ..)| case.ground.skip != Some(*gate));
+    in_force.filter_map(|(_, _, predicate)| predicate(case).err())
 }
 
 /// The policy's `match`, of which an empty one matches nothing (FAULTS 52).
@@ -299,8 +290,7 @@ fn capped(case: &Case<'_>, max: u16, within: Duration) -> Option<Time> {
     };
     let near = |then: &&Time| then.since(at).max(at.since(**then)) < within;
     // A time ahead of the clock is one of a clock that was ahead.
-    let requests = history.requests.iter().map(|then| if *then > now { now } else { *then });
-    let requests: Vec<Time> = requests.collect();
+    let requests: Vec<Time> = history.requests.iter().map(|then| now.min(*then)).collect();
     let mut counted: Vec<Time> = requests.iter().chain(promised).filter(near).copied().collect();
     counted.sort_unstable();
     let over = (counted.len() + 1).checked_sub(usize::from(max))?;

@@ -347,6 +347,140 @@ fn every_doubt_behind_a_gate_stops_the_delete() {
     }
 }
 
+/// At its limit each gate is open, or closed, as it says: one moment, or one millisecond of skew, tells them apart.
+#[test]
+fn each_gate_holds_up_to_its_limit_and_no_longer() {
+    fn keep(rig: &mut Rig, of: &str, until: Time) {
+        let (target, at) = (Target::of(&deployment(of)), rig.now);
+        let (by, reason) = ("ann".into(), "mine".into());
+        let keep = Keep { id: "k".into(), target, until: Some(until), by, reason, at };
+        rig.snapshot.keeps.insert("k".into(), keep.into());
+    }
+    fn skew(rig: &mut Rig, ms: i64) {
+        rig.snapshot.skew_ms = Some(ms);
+        (reads(rig).0.skew_ms, reads(rig).1.skew_ms) = (Some(ms), Some(ms));
+    }
+    fn waits(rig: &mut Rig, length: Duration) {
+        rig.now = rig.now.plus(length);
+        (reads(rig).0.sent, reads(rig).1.sent) = (rig.now, rig.now);
+    }
+    let now = T0.plus(MINUTE * 30);
+    let later = |length: Duration| now.plus(length);
+    let limits: [(&str, Mutation, Vec<Hold>); 23] = [
+        ("the keep of another one", |rig| keep(rig, "b", rig.now.plus(HOUR)), vec![]),
+        ("a keep that is over now", |rig| keep(rig, "a", rig.now), vec![]),
+        (
+            "a keep to the next second",
+            |rig| keep(rig, "a", rig.now.plus(SECOND)),
+            vec![Hold::Kept { id: "k".into(), by: "ann".into(), until: Some(later(SECOND)) }],
+        ),
+        ("a rest that is over now", |rig| past(rig, 1, HOUR * 2, Some(rig.now)), vec![]),
+        (
+            "a rest to the next second",
+            |rig| past(rig, 1, HOUR * 2, Some(rig.now.plus(SECOND))),
+            vec![Hold::Resting { until: later(SECOND) }],
+        ),
+        ("a clock behind by a minute", |rig| skew(rig, 60_000), vec![]),
+        ("a clock ahead by a minute", |rig| skew(rig, -60_000), vec![]),
+        ("a clock behind by more", |rig| skew(rig, 60_001), vec![Hold::ClockOff { skew_ms: 60_001 }; 3]),
+        (
+            "a status of just long enough",
+            |rig| rig.tracked("a").status_since = rig.now.minus(MINUTE * 15),
+            vec![],
+        ),
+        ("a list of 150 s ago, which is 2.5 polls", |rig| waits(rig, SECOND * 150), vec![]),
+        (
+            "a list of 151 s ago, and a measurement",
+            |rig| waits(rig, SECOND * 151),
+            vec![
+                Hold::Stale { feed: Feed::Deployments },
+                Hold::WindowBroken { until: None },
+                Hold::Stale { feed: Feed::Volumes },
+                Hold::Unmeasured,
+            ],
+        ),
+        (
+            "idle for just long enough",
+            |rig| {
+                rig.idle("a", Reading::Idle, Some(rig.now.minus(HOUR * 2)));
+            },
+            vec![],
+        ),
+        ("two ends an hour ago", |rig| (0..2).for_each(|n| past(rig, n, HOUR, None)), vec![]),
+        (
+            "two ends a second less than an hour ago",
+            |rig| (0..2).for_each(|n| past(rig, n, HOUR - SECOND, None)),
+            vec![Hold::CapHour { max: 2, until: later(SECOND) }],
+        ),
+        (
+            "two ends just now",
+            |rig| (0..2).for_each(|n| past(rig, n, Duration::ZERO, None)),
+            vec![Hold::CapHour { max: 2, until: later(HOUR) }],
+        ),
+        (
+            "two ends by a clock that was ahead by two hours",
+            |rig| {
+                (0..2).for_each(|n| {
+                    past(rig, n, Duration::ZERO, None);
+                    let action = rig.reaper.past.values_mut().last().unwrap();
+                    action.requests = vec![rig.now.plus(HOUR * 2)];
+                });
+            },
+            vec![Hold::CapHour { max: 2, until: later(HOUR) }],
+        ),
+        ("five ends a day ago", |rig| (0..5).for_each(|n| past(rig, n, HOUR * 24, None)), vec![]),
+        (
+            "five ends a second less than a day ago",
+            |rig| (0..5).for_each(|n| past(rig, n, HOUR * 24 - SECOND, None)),
+            vec![Hold::CapDay { max: 5, until: later(SECOND) }],
+        ),
+        (
+            "an announcement that arrived a second later",
+            |rig| {
+                let action = rig.reaper.open.values_mut().next().unwrap();
+                let Stage::Committing { slot, .. } = &mut action.stage else { panic!() };
+                (slot.told, slot.at) = (slot.told.plus(SECOND), slot.at.minus(HOUR));
+            },
+            vec![Hold::Grace { until: later(SECOND) }],
+        ),
+        (
+            "an announcement for a second later",
+            |rig| {
+                let action = rig.reaper.open.values_mut().next().unwrap();
+                let Stage::Committing { slot, .. } = &mut action.stage else { panic!() };
+                (slot.told, slot.at) = (slot.told.minus(HOUR), slot.at.plus(SECOND));
+            },
+            vec![Hold::Grace { until: later(SECOND) }],
+        ),
+        (
+            "reads of 30 s ago",
+            |rig| {
+                let sent = rig.now.minus(SECOND * 30);
+                (reads(rig).0.sent, reads(rig).1.sent) = (sent, sent);
+            },
+            vec![],
+        ),
+        (
+            "can-terminate of 31 s ago, before the final read",
+            |rig| reads(rig).1.sent = rig.now.minus(SECOND * 31),
+            vec![Hold::ReadsOld],
+        ),
+        (
+            "a final read after can-terminate",
+            |rig| reads(rig).1.sent = rig.now.minus(SECOND),
+            vec![Hold::ReadsOld],
+        ),
+    ];
+    let rig = at_the_last_gate(true);
+    assert_eq!(rig.now, now);
+    for (what, mutate, expected) in limits {
+        let mut rig = rig.clone();
+        mutate(&mut rig);
+        assert_eq!(closed(&rig), expected, "{what}");
+        assert_eq!(ends(rig), expected.is_empty(), "{what}");
+    }
+}
+
 #[test]
 fn fault_74_protection_wins_over_every_policy_whatever_it_matches() {
     let everything = Policy { matching: matcher(&[(MatchKey::Name, &["*"])]), ..idle_policy() };
