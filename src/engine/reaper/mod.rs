@@ -418,11 +418,9 @@ fn withhold(
         let mut named = Vec::new();
         for tracked in found {
             let key = (policy.name.clone(), Target::of(&tracked.deployment));
-            let known =
-                withheld.remove(&key).filter(|action| told_by(action).is_some_and(|(_, of)| of == by));
-            let action = match known {
+            let action = match withheld.remove(&key) {
                 Some(mut action) => {
-                    go::withhold_again(turn, &mut action);
+                    go::withhold_again(turn, &mut action, by);
                     action
                 }
                 None => go::withhold(turn, policy, tracked, by, hold.clone()),

@@ -119,7 +119,6 @@ pub fn mark(turn: &mut Turn<'_>, policy: &Policy, tracked: &Tracked, because: St
     let now = turn.now();
     let fingerprint = turn.ground.fingerprints.get(&policy.name).cloned().unwrap_or_default();
     let floor = turn.ground.history.floors.get(&Target::of(&tracked.deployment)).copied();
-    let floor = floor.filter(|floor| *floor > now);
     let stage = Stage::Marked { notice: EventId::from_text(""), floor };
     let mut action = new(policy, tracked, fingerprint, now, stage);
     action.stage = Stage::Marked { notice: words::announcement_id(&action), floor };
@@ -327,10 +326,8 @@ pub fn withhold(turn: &mut Turn<'_>, policy: &Policy, tracked: &Tracked, by: Wit
     action
 }
 
-pub fn withhold_again(turn: &mut Turn<'_>, action: &mut Action) {
-    let now = turn.now();
-    if let Stage::Withheld { told, .. } = &mut action.stage {
-        *told = now;
-        turn.save(action);
-    }
+/// Told again, perhaps for the other reason: it stays one row, so that none is left open that nothing refers to.
+pub fn withhold_again(turn: &mut Turn<'_>, action: &mut Action, by: Withheld) {
+    action.stage = Stage::Withheld { told: turn.now(), by };
+    turn.save(action);
 }

@@ -191,6 +191,27 @@ fn fault_68_half_of_the_fleet_at_once_is_held_until_it_is_armed_again_on_that_li
 }
 
 #[test]
+fn fault_68_the_fleet_is_what_is_listed_and_running() {
+    let mut rig = Rig::ready_with(policies(vec![idle_policy()]), &["a", "b", "c", "d", "e", "f"]);
+    for id in ["d", "e", "f"] {
+        rig.idle(id, Reading::Busy, None);
+    }
+    for id in ["s1", "s2", "s3"] {
+        rig.add(Deployment { status: Status::Stopped, ..deployment(id) });
+    }
+    rig.add(deployment("m"));
+    rig.tracked("m").presence = Presence::Missing { since: T0, not_found: 0 };
+    let arming = rig.snapshot.armings.get_mut("idle").unwrap();
+    Arc::make_mut(arming).acknowledged.remove(&Target::of(&deployment("c")));
+    let verdict = rig.reaper.verdicts(&rig.snapshot, &rig.forecasts, rig.now).remove(0);
+    assert_eq!(verdict.holds, [Hold::FleetShare { qualifying: 3, fleet: 6 }]);
+    rig.add(deployment("g"));
+    rig.idle("g", Reading::Busy, None);
+    let verdict = rig.reaper.verdicts(&rig.snapshot, &rig.forecasts, rig.now).remove(0);
+    assert_eq!(verdict.holds, [], "three of seven are less than half");
+}
+
+#[test]
 fn a_third_of_a_small_fleet_and_two_of_two_are_no_fault_of_a_sensor() {
     let mut rig = Rig::ready_with(policies(vec![idle_policy()]), &["a", "b"]);
     let arming = rig.snapshot.armings.get_mut("idle").unwrap();

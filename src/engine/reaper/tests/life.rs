@@ -635,6 +635,22 @@ fn a_crash_at_every_stage_ends_as_without_it() {
     }
 }
 
+/// Else the one that is over stands in for the one that may have been sent, and a second request goes out.
+#[test]
+fn a_restart_takes_what_is_over_for_over_beside_what_is_open_for_the_same_deployment() {
+    let mut rig = Rig::ready();
+    rig.step();
+    rig.pass(MINUTE * 62);
+    let over = rig.reaper.past.values().next().cloned().unwrap();
+    assert_eq!(over.stage.name(), StageName::Expired);
+    let open = rig.action().clone();
+    for rows in [vec![over.clone(), open.clone()], vec![open.clone(), over.clone()]] {
+        let reaper = Reaper::new(rig.reaper.policies().clone(), rows);
+        assert_eq!(reaper.open.values().collect::<Vec<_>>(), [&open]);
+        assert_eq!(reaper.past.values().collect::<Vec<_>>(), [&over]);
+    }
+}
+
 #[test]
 fn a_dry_run_tells_once_a_day_what_it_would_end_and_asks_for_nothing() {
     let mut rig = Rig::ready_with(policies(vec![idle_policy()]), &["a", "b"]);
@@ -653,6 +669,51 @@ fn a_dry_run_tells_once_a_day_what_it_would_end_and_asks_for_nothing() {
     let armed = rig.step();
     let armed: Vec<StageName> = armed.shifts.iter().map(|shift| shift.to).collect();
     assert_eq!(armed, [StageName::Marked, StageName::Marked, StageName::Cancelled, StageName::Cancelled]);
+}
+
+#[test]
+fn each_dry_run_tells_of_its_own_and_closes_what_no_longer_qualifies_after_a_day() {
+    let old = Policy { name: "old".into(), when: vec![Condition::RunningFor(HOUR * 21)], ..idle_policy() };
+    let mut rig = Rig::ready_with(policies(vec![idle_policy(), old]), &["a"]);
+    rig.snapshot.armings.clear();
+    let titles = |reaped: &Reaped| -> Vec<String> {
+        reaped.notices.iter().map(|notice| notice.title.clone()).collect()
+    };
+    assert_eq!(titles(&rig.step()), ["dry run: idle would end 1"]);
+    assert!(rig.pass(HOUR - MINUTE).notices.is_empty());
+    assert_eq!(titles(&rig.pass(MINUTE)), ["dry run: old would end 1"], "the other told nothing of this");
+    let again = rig.pass(HOUR * 23);
+    assert_eq!(titles(&again), ["dry run: idle would end 1"]);
+    assert_eq!(names(&again), [""; 0], "it is the row of yesterday");
+    rig.idle("a", Reading::Busy, None);
+    let rest = rig.pass(HOUR * 24 - MINUTE);
+    assert_eq!(titles(&rest), ["dry run: old would end 1"]);
+    assert_eq!(rig.reaper.withheld.len(), 2);
+    let closed = rig.pass(MINUTE);
+    assert_eq!(names(&closed), ["withheld > cancelled: it no longer qualifies"]);
+    assert_eq!(rig.reaper.withheld.len(), 1);
+}
+
+#[test]
+fn what_was_a_dry_run_and_is_held_now_is_told_at_once_and_stays_one_row() {
+    let mut rig = Rig::ready_with(policies(vec![idle_policy()]), &["a", "b", "c"]);
+    let arming = rig.snapshot.armings.remove("idle").unwrap();
+    let mut rows = BTreeMap::new();
+    let mut titles = Vec::new();
+    let unacknowledged = Arming { acknowledged: BTreeSet::new(), ..Arming::clone(&arming) };
+    for armed in [None, Some(unacknowledged), None] {
+        rig.snapshot.armings.clear();
+        rig.snapshot.armings.extend(armed.map(|arming| ("idle".into(), arming.into())));
+        let reaped = rig.pass(MINUTE);
+        titles.extend(reaped.notices.iter().map(|notice| notice.title.clone()));
+        rows.extend(reaped.actions.into_iter().map(|action| (action.id.clone(), action)));
+    }
+    assert_eq!(
+        titles,
+        ["dry run: idle would end 3", "held: 3 of 3 would be ended at once", "dry run: idle would end 3"]
+    );
+    assert_eq!(rows.values().filter(|action| !action.stage.name().is_closed()).count(), 3, "{rows:?}");
+    assert_eq!(rig.reaper.withheld.len(), 3);
 }
 
 #[test]
