@@ -8,6 +8,7 @@ use super::{
     Qualifying, conditions,
     gates::{self, Phase},
     ground::{Case, Ground},
+    verdict::behind,
 };
 use crate::model::{
     ArmError, Arming, Candidate, Hold, Policy, Preview, Target, Time, Tracked, outbox::LOG, policy::digest,
@@ -24,11 +25,8 @@ pub fn preview(ground: &Ground<'_>, policy: &Policy, qualifying: &Qualifying<'_>
         if would(tracked) || gates::selected(&case).is_err() {
             continue;
         }
-        let first = found.iter().find(|found| found.deployment.team == tracked.deployment.team);
-        let next = || first.map(|first| Hold::NotNext { first: first.deployment.name.clone() });
-        if let Some(hold) = gates::pass(&case, Phase::Qualify).err().or_else(next) {
-            waiting.push((candidate(tracked), hold));
-        }
+        let next = || behind(ground, policy, found, tracked).unwrap_or(Hold::OneAtATime);
+        waiting.push((candidate(tracked), gates::pass(&case, Phase::Qualify).err().unwrap_or_else(next)));
     }
     let because =
         |tracked: &&Tracked| (candidate(tracked), conditions::because(&Case::new(ground, policy, tracked)));

@@ -27,19 +27,31 @@ pub fn verdicts(
     for (policy, found) in qualifying {
         for tracked in ground.snapshot.deployments.values().filter(|tracked| tracked.is_live()) {
             let target = Target::of(&tracked.deployment);
-            let first = found.iter().find(|found| found.deployment.team == tracked.deployment.team);
-            let first = first.filter(|first| policy.sheds() && first.deployment.id != tracked.deployment.id);
-            verdicts.push(verdict(ground, policy, tracked, (open.get(&target), first.copied())));
+            let behind = behind(ground, policy, found, tracked);
+            verdicts.push(verdict(ground, policy, tracked, (open.get(&target), behind)));
         }
     }
     verdicts
+}
+
+/// What a policy that sheds ends before this one.
+pub fn behind(ground: &Ground<'_>, policy: &Policy, found: &[&Tracked], tracked: &Tracked) -> Option<Hold> {
+    if !policy.sheds() {
+        return None;
+    }
+    let team = &tracked.deployment.team;
+    match found.iter().find(|found| found.deployment.team == *team) {
+        Some(first) if first.deployment.id == tracked.deployment.id => None,
+        Some(first) => Some(Hold::NotNext { first: first.deployment.name.clone() }),
+        None => ground.history.shedding.contains(team).then_some(Hold::OneAtATime),
+    }
 }
 
 fn verdict(
     ground: &Ground<'_>,
     policy: &Policy,
     tracked: &Tracked,
-    (action, first): (Option<&Action>, Option<&Tracked>),
+    (action, behind): (Option<&Action>, Option<Hold>),
 ) -> PolicyVerdict {
     let own = action.filter(|action| action.policy == policy.name);
     let case = Case { action: own, ..Case::new(ground, policy, tracked) };
@@ -49,8 +61,8 @@ fn verdict(
     if let (Some(action), None) = (action, own) {
         holds.push(Hold::Claimed { policy: action.policy.clone() });
     }
-    if let (Some(first), None) = (first, own) {
-        holds.push(Hold::NotNext { first: first.deployment.name.clone() });
+    if own.is_none() {
+        holds.extend(behind);
     }
     let selected = !holds.iter().any(|hold| matches!(hold, Hold::NotMatched | Hold::NoSelector));
     PolicyVerdict {

@@ -158,3 +158,104 @@ fn the_other_conditions_hold_by_the_api_s_own_figures_and_the_hours_of_the_zone(
     rig.poll();
     assert!(!holds(&rig)[1].contains(&Hold::WorkingHours { until: Some(until) }));
 }
+
+/// What the conditions of the first policy say of this deployment.
+fn conditions_of(rig: &Rig, id: &str) -> Result<(), Hold> {
+    let (ground, _) = rig.reaper.looked(&rig.snapshot, &rig.forecasts, rig.now);
+    let tracked = &rig.snapshot.deployments[&DeploymentId::new(id)];
+    conditions::all(&Case::new(&ground, &rig.reaper.policies().policies[0], tracked))
+}
+
+#[test]
+fn of_several_conditions_one_that_cancels_is_named_first_and_else_the_first_that_waits() {
+    let idle = Condition::IdleFor(HOUR);
+    let runway = Condition::RunwayBelow(HOUR);
+    let spend = Condition::SpendAbove(Usd::from_cents(4_100));
+    let less = Hold::SpendsLess { left: Usd::from_cents(100) };
+    for (when, named) in [
+        (vec![idle.clone(), spend.clone()], less.clone()),
+        (vec![spend, idle.clone()], less),
+        (vec![idle.clone(), runway.clone()], Hold::Unmeasured),
+        (vec![runway, idle], Hold::RunwayUnknown),
+    ] {
+        let mut rig = Rig::ready_with(policies(vec![Policy { when, ..idle_policy() }]), &["a"]);
+        rig.snapshot.activity.clear();
+        assert_eq!(conditions_of(&rig, "a"), Err(named));
+    }
+}
+
+#[test]
+fn fault_75_each_doubt_of_the_balance_says_that_it_is_not_short() {
+    type Doubt = fn(&mut Rig);
+    let mut rig = rig();
+    lasts(&mut rig, 3);
+    rig.pass(MINUTE * 2);
+    assert_eq!(conditions_of(&rig, "old"), Ok(()));
+    let balance = Feed::Balance;
+    let doubts: [(&str, Doubt, Hold); 8] = [
+        ("no balance was read", |rig| drop(rig.snapshot.feeds.remove(&Feed::Balance)), Hold::RunwayUnknown),
+        (
+            "the last poll of it failed",
+            |rig| {
+                rig.snapshot.feeds.get_mut(&Feed::Balance).unwrap().last_attempt = Some(rig.now.plus(SECOND))
+            },
+            Hold::Incomplete { feed: balance },
+        ),
+        (
+            "the last poll of it is old",
+            |rig| {
+                let health = rig.snapshot.feeds.get_mut(&Feed::Balance).unwrap();
+                let old = Some(rig.now.minus(SECOND * 151));
+                (health.last_whole, health.last_attempt) = (old, old);
+            },
+            Hold::Stale { feed: balance },
+        ),
+        ("the burn is not known", |rig| rig.forecasts.clear(), Hold::RunwayUnknown),
+        (
+            "this team's cannot be read",
+            |rig| rig.team("t1").unknown_since = Some(rig.now),
+            Hold::RunwayUnknown,
+        ),
+        ("the team is not there", |rig| rig.snapshot.teams.clear(), Hold::RunwayUnknown),
+        ("it lasts as long as the limit", |rig| lasts(rig, 6), Hold::RunwayEnough { left_secs: 6 * 3_600 }),
+        ("only the last was seen", |rig| rig.reaper.sight = Sight::default(), Hold::RunwayOnce),
+    ];
+    for (what, doubt, hold) in doubts {
+        let mut rig = rig.clone();
+        doubt(&mut rig);
+        assert_eq!(conditions_of(&rig, "old"), Err(hold), "{what}");
+    }
+    rig.forecasts.get_mut(&TeamId::new("t1")).unwrap().committed_end = Some(rig.now.plus(HOUR * 6 - SECOND));
+    assert_eq!(conditions_of(&rig, "old"), Ok(()), "a second less than the limit");
+}
+
+/// A person who arms meanwhile has to see it: it is next once what is being shed is gone.
+#[test]
+fn fault_57_what_waits_behind_the_one_that_is_being_shed_is_shown_whatever_became_of_that() {
+    let mut rig = rig();
+    rig.add_team("t2", "vault");
+    rig.add(Deployment { team: TeamId::new("t2"), ..with_rate("other", 950, 1) });
+    lasts(&mut rig, 3);
+    rig.pass(MINUTE * 2);
+    let waits = |rig: &Rig| -> Vec<(String, Hold)> {
+        let preview = rig.reaper.preview("shed", &rig.snapshot, &rig.forecasts, rig.now).unwrap();
+        let said =
+            |(candidate, hold): (crate::model::Candidate, Hold)| (candidate.target.id.to_string(), hold);
+        preview.waiting.into_iter().map(said).collect()
+    };
+    let of = |rig: &Rig, id: &str| -> Vec<Hold> {
+        let verdicts = rig.reaper.verdicts(&rig.snapshot, &rig.forecasts, rig.now);
+        verdicts.into_iter().find(|verdict| verdict.target.id.as_str() == id).unwrap().holds
+    };
+    let behind = Hold::NotNext { first: "dev-young".into() };
+    let protected = ("other".to_owned(), Hold::Protected { key: "team".into() });
+    let both = |hold: Hold| [("cheap".to_owned(), hold.clone()), ("old".to_owned(), hold), protected.clone()];
+    assert_eq!(waits(&rig), both(behind.clone()));
+    assert_eq!(of(&rig, "old"), [behind]);
+    assert!(!of(&rig, "young").iter().any(|hold| matches!(hold, Hold::NotNext { .. })));
+    // The one that is being shed cannot be seen now.
+    rig.tracked("young").unreadable_since = Some(rig.now);
+    let waiting: Vec<_> = waits(&rig).into_iter().filter(|(id, _)| id != "young").collect();
+    assert_eq!(waiting, both(Hold::OneAtATime));
+    assert_eq!(of(&rig, "old"), [Hold::OneAtATime]);
+}
