@@ -122,6 +122,100 @@ fn fault_16_can_terminate_that_contradicts_itself_or_says_no_waits_and_reads_ane
 }
 
 #[test]
+fn fault_17_a_minimum_runtime_of_hours_is_waited_for_without_starting_over() {
+    let mut rig = Rig::ready();
+    rig.until_check();
+    rig.answer(can(false, 120));
+    let waits = rig.pass(MINUTE * 120);
+    assert_eq!((names(&waits).len(), waits.acts.len()), (0, 0), "{waits:?}");
+    let again = rig.pass(SECOND * 5);
+    assert_eq!(names(&again), ["announced > final read: the grace is over"]);
+}
+
+/// Up to the last moment nothing is given up; a millisecond later it is.
+#[test]
+fn what_waits_is_given_up_after_its_last_moment_and_says_when_that_is() {
+    type Until = fn(&mut Rig);
+    fn announced(rig: &mut Rig) {
+        let notices = rig.step().notices;
+        rig.deliver(&notices, "ops");
+        rig.step();
+        // Held back by a gate that only waits.
+        rig.snapshot.skew_ms = None;
+    }
+    let waits: [(&str, Until, Duration, &str); 6] = [
+        ("a mark that nobody takes", |rig| drop(rig.step()), HOUR, "marked > expired"),
+        ("an announcement past its slot", announced, MINUTE * 90, "announced > expired"),
+        ("a final read", Rig::until_read, MINUTE, "final read > announced"),
+        ("can-terminate", Rig::until_check, MINUTE, "can-terminate > announced"),
+        ("a commit", Rig::until_commit, MINUTE, "committing > announced"),
+        ("a DELETE", |rig| drop(rig.until_request()), MINUTE, "requested > in doubt"),
+    ];
+    for (what, until, length, then) in waits {
+        let mut rig = Rig::ready();
+        until(&mut rig);
+        let from = rig.now;
+        rig.pass(length - MINUTE);
+        rig.snapshot.receipts.clear();
+        rig.now = from.plus(length);
+        rig.poll();
+        let last = rig.step();
+        assert_eq!(names(&last), [""; 0], "{what}");
+        let wake = last.wake.map(|(at, _)| at);
+        assert_eq!(wake, Some(from.plus(length).plus(Duration::from_millis(1))), "{what}");
+        rig.now = wake.unwrap();
+        let over = names(&rig.step());
+        assert!(over[0].starts_with(then), "{what}: {over:?}");
+    }
+}
+
+#[test]
+fn an_answer_that_was_asked_for_by_a_clock_that_was_ahead_is_given_up_at_once() {
+    let mut rig = Rig::ready();
+    rig.until_read();
+    rig.now = rig.now.minus(Duration::from_millis(1));
+    assert_eq!(names(&rig.step()), ["final read > announced: nothing came back in time"]);
+}
+
+#[test]
+fn half_of_the_grace_is_reminded_of_once_and_never_where_it_is_over() {
+    let announced = || {
+        let mut rig = Rig::ready();
+        let notices = rig.step().notices;
+        rig.deliver(&notices, "ops");
+        rig.step();
+        assert_eq!(rig.step().wake, Some((T0.plus(MINUTE * 15), "half of a grace")));
+        rig
+    };
+    let mut rig = announced();
+    assert!(rig.pass(MINUTE * 15 - SECOND).notices.is_empty());
+    assert_eq!(rig.pass(SECOND).notices.len(), 1);
+    let rest = rig.pass(MINUTE * 14);
+    assert_eq!((rest.notices.len(), rest.wake.unwrap().0), (0, T0.plus(MINUTE * 30)), "once");
+    let mut rig = announced();
+    rig.now = T0.plus(MINUTE * 30);
+    rig.poll();
+    assert!(rig.step().notices.is_empty(), "it is read now");
+}
+
+#[test]
+fn a_step_wakes_at_the_first_moment_that_is_ahead_with_its_reason() {
+    let rig = Rig::ready();
+    let mut turn = Turn::new(rig.reaper.looked(&rig.snapshot, &rig.forecasts, rig.now).0);
+    for (at, why, expected) in [
+        (rig.now, "now", None),
+        (rig.now.minus(SECOND), "past", None),
+        (rig.now.plus(MINUTE), "later", Some((rig.now.plus(MINUTE), "later"))),
+        (rig.now.plus(SECOND), "soon", Some((rig.now.plus(SECOND), "soon"))),
+        (rig.now.plus(SECOND), "too", Some((rig.now.plus(SECOND), "soon"))),
+        (rig.now.plus(HOUR), "late", Some((rig.now.plus(SECOND), "soon"))),
+    ] {
+        turn.wake(at, why);
+        assert_eq!(turn.wake, expected, "{why}");
+    }
+}
+
+#[test]
 fn fault_17_a_delete_refused_for_the_minimum_runtime_waits_for_it_and_reads_anew() {
     let mut rig = Rig::ready();
     rig.until_request();
@@ -744,6 +838,42 @@ fn what_counts_as_saved_ends_with_the_next_act_of_a_person_or_in_a_day() {
     rig.pass(HOUR * 48);
     assert!(rig.reaper.past.is_empty());
     assert_eq!(counted(&rig), (1, four, four), "what nobody decides by any more is still counted");
+}
+
+#[test]
+fn what_counts_as_saved_ends_with_acts_after_the_end_and_within_a_day_of_it_and_never_shrinks_later() {
+    let mut rig = Rig::ready();
+    rig.until_request();
+    rig.answer(deleted(DeleteAnswer::Accepted));
+    read_after(&mut rig, ended);
+    read_after(&mut rig, ended);
+    rig.deployment("a").status = Status::Terminated;
+    rig.snapshot.armings.clear();
+    let gone = rig.now;
+    let acts: [(&str, Vec<Time>, Duration); 4] = [
+        ("at the end", vec![gone], HOUR * 24),
+        ("a second later", vec![gone.plus(SECOND)], SECOND),
+        ("after a day", vec![gone.plus(HOUR * 24)], HOUR * 24),
+        ("one that is seen later and was earlier", vec![gone.plus(HOUR * 2), gone.plus(HOUR)], HOUR * 2),
+    ];
+    for (what, acts, length) in acts {
+        let mut rig = rig.clone();
+        rig.now = gone.plus(HOUR * 23);
+        for (number, at) in acts.into_iter().enumerate() {
+            let keep = Keep {
+                id: format!("k{number}").into(),
+                target: Target::of(&deployment("b")),
+                until: None,
+                by: "ann".into(),
+                reason: "".into(),
+                at,
+            };
+            rig.snapshot.keeps.insert(keep.id.clone(), keep.into());
+            rig.step();
+        }
+        let saved = rig.reaper.past.values().map(|action| action.saved(gone.plus(HOUR * 30))).next().unwrap();
+        assert_eq!(saved, Usd::from_cents(200).per_hour_for(length), "{what}");
+    }
 }
 
 #[test]
