@@ -131,7 +131,7 @@ fn marked(turn: &mut Turn<'_>, action: &mut Action) {
     }
     let ground = &turn.ground;
     let Some((policy, tracked)) = parties(ground, action) else { return };
-    let case = Case { action: Some(action), ..Case::new(ground, policy, tracked) };
+    let case = Case::new(ground, policy, tracked);
     // The grace is measured by our clock: it begins only while that can be trusted.
     let sane = super::gates::clock_sane(&case).is_ok() && super::gates::data_fresh(&case).is_ok();
     let taken = taken_by(&case, &super::words::announcement_id(action)).cloned();

@@ -270,6 +270,7 @@ fn fault_18_a_request_that_had_no_effect_starts_over_with_a_new_announcement() {
     }
     assert_eq!(all.len(), 1, "{all:?}");
     assert!(all[0].starts_with("in doubt > expired: reads show that it is still running"));
+    assert_eq!(rig.now, T0.plus(MINUTE * 40), "ten minutes after the request");
     assert!(names(&rig.pass(MINUTE))[0].starts_with("- > marked"));
 }
 
@@ -298,6 +299,70 @@ fn fault_19_an_end_that_no_read_confirms_is_told_once_and_never_requested_again(
     rig.pass(MINUTE * 5);
     rig.answer(Came::Read(Ok(None)));
     assert!(rig.reaper.open.is_empty(), "a person ended it at last");
+}
+
+/// Requested and accepted at T0 + 30 min: after how many seconds of the next so many it is read, if this comes of each read.
+fn asked(rig: &mut Rig, secs: u64, came: Option<&Came>) -> Vec<u64> {
+    let mut asked = Vec::new();
+    for sec in 1..=secs {
+        rig.now = rig.now.plus(SECOND);
+        rig.poll();
+        for act in rig.step().acts {
+            assert_eq!(act.deed, Deed::Verify);
+            asked.push(sec);
+            let _ = came.map(|came| rig.answer(came.clone()));
+        }
+    }
+    asked
+}
+
+#[test]
+fn fault_19_what_was_requested_is_read_every_15_s_once_late_every_5_min_and_again_where_nothing_came_back() {
+    let mut rig = Rig::ready();
+    rig.until_request();
+    rig.answer(deleted(DeleteAnswer::Accepted));
+    let (still, failed) = (still(&rig), Came::Read(Err(failure(FailureKind::Timeout))));
+    for (what, came, expected) in [
+        ("it runs", Some(&still), vec![15, 30, 45, 60, 75, 90]),
+        ("a read that fails waits for its turn", Some(&failed), vec![15, 30, 45, 60, 75, 90]),
+        ("one that does not come back for longer", None, vec![15, 76]),
+    ] {
+        assert_eq!(asked(&mut rig.clone(), 90, came), expected, "{what}");
+    }
+    asked(&mut rig, 590, Some(&still));
+    assert_eq!(asked(&mut rig, 1_000, Some(&still)), [10, 310, 610, 910]);
+    // Set back while a read is under way: it is not waited for.
+    asked(&mut rig, 210, None);
+    rig.now = rig.now.minus(SECOND * 30);
+    assert_eq!(asked(&mut rig, 1, None), [1]);
+    // Set back by an hour between two reads.
+    rig.answer(still);
+    rig.now = rig.now.minus(HOUR);
+    assert_eq!(asked(&mut rig, 1, None), [1]);
+}
+
+#[test]
+fn fault_19_what_was_told_in_doubt_is_not_told_again_once_a_read_shows_it_ended() {
+    let mut rig = Rig::ready();
+    rig.until_request();
+    rig.answer(deleted(DeleteAnswer::Lost { why: "timeout".into() }));
+    let told = rig.pass(MINUTE * 12).notices;
+    assert_eq!(
+        told.iter().map(|notice| &*notice.title).collect::<Vec<_>>(),
+        ["not confirmed: the end of dev-a"]
+    );
+    rig.answer(ended(&rig));
+    assert_eq!(rig.stage(), StageName::Verifying);
+    assert_eq!(rig.pass(MINUTE * 20).notices, []);
+}
+
+#[test]
+fn fault_73_what_a_read_shows_to_be_gone_closes_the_action_whatever_its_last_status() {
+    let mut rig = Rig::ready();
+    rig.until_commit();
+    rig.tracked("a").presence = Presence::Gone(rig.now);
+    let closed = rig.answer(Came::Commit(Ok(())));
+    assert_eq!(names(&closed), ["committing > cancelled: it ended without us: it is `running` or gone"]);
 }
 
 #[test]
@@ -614,6 +679,20 @@ fn fault_69_caps_hold_the_rest_back_across_a_restart() {
         assert!(within(HOUR) < 2 && within(HOUR * 24) < 5, "{ended:?}");
     }
     assert!(ended[4].since(ended[0]) < HOUR * 6, "and the caps are used: {ended:?}");
+}
+
+#[test]
+fn fault_69_what_is_announced_takes_its_place_in_the_hour_in_which_it_is_to_end() {
+    let slow = Policy { grace: HOUR * 3, ..idle_policy() };
+    let other =
+        Policy { name: "other".into(), matching: matcher(&[(MatchKey::Name, &["x"])]), ..idle_policy() };
+    let mut rig = Rig::ready_with(policies(vec![other, slow]), &["a", "b", "c"]);
+    assert_eq!(rig.step().notices.len(), 2, "the third waits for an hour of its own");
+    let verdicts = rig.reaper.verdicts(&rig.snapshot, &rig.forecasts, rig.now);
+    let third = verdicts
+        .into_iter()
+        .find(|verdict| verdict.policy == "idle".into() && verdict.target.id.as_str() == "c");
+    assert_eq!(third.unwrap().holds, [Hold::CapHour { max: 2, until: T0.plus(HOUR) }]);
 }
 
 #[test]

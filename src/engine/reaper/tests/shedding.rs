@@ -159,6 +159,25 @@ fn the_other_conditions_hold_by_the_api_s_own_figures_and_the_hours_of_the_zone(
     assert!(!holds(&rig)[1].contains(&Hold::WorkingHours { until: Some(until) }));
 }
 
+#[test]
+fn what_another_policy_ends_in_the_team_does_not_stand_in_the_way_of_shedding() {
+    let mut rig = Rig::ready_with(policies(vec![shed_policy(), idle_policy()]), &[]);
+    rig.add(with_rate("old", 300, 19));
+    rig.add(with_rate("young", 300, 2));
+    rig.idle("young", Reading::Busy, None);
+    rig.idle("old", Reading::Idle, Some(T0.minus(HOUR * 3)));
+    lasts(&mut rig, 24);
+    rig.arm("idle");
+    rig.arm("shed");
+    rig.pass(MINUTE * 2);
+    assert_eq!(&*rig.action().policy, "idle");
+    lasts(&mut rig, 3);
+    rig.pass(MINUTE * 2);
+    let open: Vec<(&str, &str)> =
+        rig.reaper.open.values().map(|action| (&*action.policy, action.target.id.as_str())).collect();
+    assert_eq!(open, [("idle", "old"), ("shed", "young")]);
+}
+
 /// What the conditions of the first policy say of this deployment.
 fn conditions_of(rig: &Rig, id: &str) -> Result<(), Hold> {
     let (ground, _) = rig.reaper.looked(&rig.snapshot, &rig.forecasts, rig.now);
