@@ -125,29 +125,38 @@ mod tests {
         assert_eq!(look(460, 459), None, "a poll from the future");
     }
 
+    /// A balance that was read then (`None`: it cannot be read), by which the money lasts for so many seconds.
+    fn look(sight: &mut Sight, read: Option<i64>, lasts: u64) {
+        let now = at(read.unwrap_or(0));
+        let team = TeamId::new("t1");
+        let mut snapshot = Snapshot::default();
+        snapshot.feeds.insert(Feed::Balance, listed(0));
+        let tracked = TrackedTeam {
+            id: team.clone(),
+            name: "research".into(),
+            role: "owner".into(),
+            balance: None,
+            balance_at: read.map(at),
+            previous: None,
+            unknown_since: read.is_none().then_some(now),
+            denied: None,
+        };
+        snapshot.teams.insert(team.clone(), tracked.into());
+        let end = Some(now.plus(Duration::from_secs(lasts)));
+        let forecast = Forecast { committed_end: end, ..Forecast::default() };
+        sight.look(&snapshot, &[(team, forecast)].into(), now);
+    }
+
+    fn short(sight: &Sight, below: u64, after: Option<i64>) -> bool {
+        sight.short_twice(&TeamId::new("t1"), Duration::from_secs(below), after.map(at))
+    }
+
     #[test]
     fn fault_75_one_balance_is_not_two() {
         let mut sight = Sight::default();
-        let team = TeamId::new("t1");
         let mut look = |read: Option<i64>, lasts: u64| {
-            let now = at(read.unwrap_or(0));
-            let mut snapshot = Snapshot::default();
-            snapshot.feeds.insert(Feed::Balance, listed(0));
-            let tracked = TrackedTeam {
-                id: team.clone(),
-                name: "research".into(),
-                role: "owner".into(),
-                balance: None,
-                balance_at: read.map(at),
-                previous: None,
-                unknown_since: read.is_none().then_some(now),
-                denied: None,
-            };
-            snapshot.teams.insert(team.clone(), tracked.into());
-            let end = Some(now.plus(Duration::from_secs(lasts)));
-            let forecast = Forecast { committed_end: end, ..Forecast::default() };
-            sight.look(&snapshot, &[(team.clone(), forecast)].into(), now);
-            sight.short_twice(&team, Duration::from_secs(3_600), Some(at(10)))
+            look(&mut sight, read, lasts);
+            short(&sight, 3_600, Some(10))
         };
         assert!(!look(Some(0), 60));
         assert!(!look(Some(60), 60), "the first was read before the last end");
@@ -159,5 +168,41 @@ mod tests {
         assert!(!look(Some(360), 60));
         assert!(look(Some(420), 60));
         assert!(!look(Some(600), 60), "after a gap");
+    }
+
+    #[test]
+    fn fault_75_both_balances_are_below_the_limit_and_from_after_the_last_end() {
+        let mut sight = Sight::default();
+        look(&mut sight, Some(0), 600);
+        look(&mut sight, Some(60), 600);
+        assert!(short(&sight, 601, None));
+        assert!(!short(&sight, 600, None), "as long as the limit is not below it");
+        assert!(short(&sight, 601, Some(-1)));
+        assert!(!short(&sight, 601, Some(0)), "the first is of the moment of the end");
+        assert!(!short(&sight, 601, Some(60)));
+        look(&mut sight, Some(60), 600);
+        assert!(!short(&sight, 601, Some(0)), "the same balance again is not another");
+        look(&mut sight, Some(120), 601);
+        assert!(!short(&sight, 601, None), "the last is as long as the limit");
+        look(&mut sight, Some(180), 600);
+        assert!(!short(&sight, 601, None), "the one before was");
+        look(&mut sight, Some(330), 600);
+        assert!(short(&sight, 601, None), "150 s are 2.5 polls");
+        look(&mut sight, Some(300), 600);
+        assert!(!short(&sight, 601, None), "the clock was set back");
+        look(&mut sight, Some(451), 600);
+        assert!(!short(&sight, 601, None), "151 s are a gap");
+    }
+
+    #[test]
+    fn a_poll_is_fresh_for_two_and_a_half_intervals_and_whole_if_it_was_the_last() {
+        for (now, fresh) in [(0, true), (150, true), (151, false), (-1, false)] {
+            assert_eq!(is_fresh(&listed(0), at(now)), fresh, "{now}");
+        }
+        let never = FeedHealth::new(Duration::from_secs(60), at(0));
+        assert!(!is_fresh(&never, at(0)) && !is_whole(&never));
+        for (attempt, whole) in [(0, true), (60, false)] {
+            assert_eq!(is_whole(&FeedHealth { last_attempt: Some(at(attempt)), ..listed(0) }), whole);
+        }
     }
 }
