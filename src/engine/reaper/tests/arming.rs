@@ -237,3 +237,74 @@ fn why_says_the_inputs_the_gates_the_next_time_and_what_would_stop_it() {
     assert_eq!(verdict.action.unwrap().1, StageName::Announced);
     assert_eq!(verdict.stops.len(), 4);
 }
+
+#[test]
+fn why_says_what_comes_next_and_what_would_stop_it_at_every_stage() {
+    type Until = fn(&mut Rig);
+    let grace = Some((T0.plus(MINUTE * 30), "the final read, if every gate is open then"));
+    let taken = Some((T0.plus(HOUR), "the announcement expires if nobody takes it"));
+    let read = Some((T0.plus(MINUTE * 30 + SECOND * 15), "the next read of what became of it"));
+    let stages: [(Until, Option<(Time, &str)>, usize, bool); 8] = [
+        (|rig| drop(rig.step()), taken, 4, true),
+        (
+            |rig| {
+                let notices = rig.step().notices;
+                rig.deliver(&notices, "ops");
+                rig.step();
+            },
+            grace,
+            4,
+            true,
+        ),
+        (Rig::until_read, None, 4, false),
+        (Rig::until_check, None, 4, false),
+        (Rig::until_commit, None, 4, false),
+        // From here on only reads decide, so no gate holds anything and nothing stops it.
+        (|rig| drop(rig.until_request()), None, 0, false),
+        (
+            |rig| {
+                rig.until_request();
+                rig.answer(Came::Delete(DeleteAnswer::Accepted));
+                rig.snapshot.skew_ms = None;
+            },
+            read,
+            0,
+            false,
+        ),
+        (
+            |rig| {
+                rig.until_request();
+                rig.answer(Came::Delete(DeleteAnswer::Lost { why: "timeout".into() }));
+                rig.snapshot.skew_ms = None;
+            },
+            read,
+            0,
+            false,
+        ),
+    ];
+    for (number, (until, next, stops, holds)) in stages.into_iter().enumerate() {
+        let mut rig = Rig::ready();
+        until(&mut rig);
+        let verdict = rig.reaper.verdicts(&rig.snapshot, &rig.forecasts, rig.now).remove(0);
+        assert_eq!((verdict.next, verdict.stops.len()), (next, stops), "{number}");
+        assert_eq!(!verdict.holds.is_empty(), holds, "{number}: {:?}", verdict.holds);
+    }
+}
+
+#[test]
+fn why_says_when_the_last_gate_opens_and_nothing_of_stopping_what_a_policy_leaves_out() {
+    let mut rig = Rig::ready();
+    rig.tracked("a").status_since = rig.now.minus(MINUTE);
+    rig.idle("a", Reading::Idle, Some(rig.now.minus(HOUR)));
+    rig.add(Deployment { name: "other".into(), ..deployment("b") });
+    rig.idle("b", Reading::Idle, Some(T0.minus(HOUR * 3)));
+    let [a, b] = rig.reaper.verdicts(&rig.snapshot, &rig.forecasts, rig.now).try_into().unwrap();
+    assert_eq!(
+        a.holds,
+        [Hold::TooYoung { until: T0.plus(MINUTE * 14) }, Hold::NotIdleLong { until: T0.plus(HOUR) }]
+    );
+    assert_eq!(a.next, Some((T0.plus(HOUR), "the last of the gates that open in time")));
+    assert_eq!((a.armed, a.stops.len(), b.stops.len()), (true, 4, 0));
+    assert_eq!(b.holds, [Hold::NotMatched]);
+    assert_eq!(b.next, None);
+}
