@@ -169,8 +169,8 @@ fn table() -> Vec<(Gate, Mutation, Vec<Hold>)> {
         ),
         (
             Gate::CapHour,
-            |rig| (0..2).for_each(|n| past(rig, n, MINUTE * 40, None)),
-            vec![Hold::CapHour { max: 2, until: later(MINUTE * 20) }],
+            |rig| (0..2).for_each(|n| past(rig, n, MINUTE * 10, None)),
+            vec![Hold::CapHour { max: 2, until: later(MINUTE * 50) }],
         ),
         (
             Gate::CapDay,
@@ -225,6 +225,40 @@ fn each_gate_alone_stops_the_delete_with_its_own_reason_and_nothing_else_would_h
             assert!(ends(rig), "{gate:?} was not what stopped it");
         }
     }
+}
+
+/// A dry run and a preview name nothing that does not qualify, and nothing is announced or read that a gate would stop anyway.
+#[test]
+fn each_gate_is_in_force_from_its_phase_on() {
+    let rig = at_the_last_gate(true);
+    for (gate, mutate, _) in table() {
+        let mut rig = rig.clone();
+        mutate(&mut rig);
+        let preview = rig.reaper.preview("idle", &rig.snapshot, &rig.forecasts, rig.now).unwrap();
+        let found = preview.would_end.iter().any(|(candidate, _)| candidate.target.id.as_str() == "a");
+        assert_eq!(found, gate >= Gate::Armed, "{gate:?} for a candidate");
+        let (ground, _) = rig.reaper.looked(&rig.snapshot, &rig.forecasts, rig.now);
+        let action = Some(rig.action());
+        let Stage::Committing { read, .. } = &rig.action().stage else { panic!() };
+        let tracked = &rig.snapshot.deployments[&DeploymentId::new("a")];
+        let case =
+            |action, read| Case { action, read, ..Case::new(&ground, &ground.policies.policies[0], tracked) };
+        let open = |case: Case<'_>, phase| gates::is_open(&case, phase);
+        assert_eq!(open(case(None, None), Phase::Mark), gate >= Gate::Notice, "{gate:?} for a mark");
+        // That the read differs shows only once it is in.
+        assert_eq!(open(case(action, None), Phase::Start), gate >= Gate::Identity, "{gate:?} for a start");
+        assert_eq!(
+            open(case(action, Some(read)), Phase::Read),
+            gate >= Gate::CanTerminate,
+            "{gate:?} for a read"
+        );
+    }
+    let mut renamed = rig;
+    renamed.deployment("a").name = "dev-z".into();
+    let (ground, _) = renamed.reaper.looked(&renamed.snapshot, &renamed.forecasts, renamed.now);
+    let (policy, tracked) = review::parties(&ground, renamed.action()).unwrap();
+    let case = Case { action: Some(renamed.action()), ..Case::new(&ground, policy, tracked) };
+    assert_eq!(pass(&case, Phase::Start), Err(Hold::ReadDiffers { what: "name".into() }));
 }
 
 #[test]
@@ -350,12 +384,14 @@ fn every_doubt_behind_a_gate_stops_the_delete() {
 /// At its limit each gate is open, or closed, as it says: one moment, or one millisecond of skew, tells them apart.
 #[test]
 fn each_gate_holds_up_to_its_limit_and_no_longer() {
-    fn keep(rig: &mut Rig, of: &str, until: Time) {
+    fn keep(rig: &mut Rig, of: &str, until: Option<Time>) {
         let (target, at) = (Target::of(&deployment(of)), rig.now);
         let (by, reason) = ("ann".into(), "mine".into());
-        let keep = Keep { id: "k".into(), target, until: Some(until), by, reason, at };
-        rig.snapshot.keeps.insert("k".into(), keep.into());
+        let id = format!("k{}", rig.snapshot.keeps.len());
+        let keep = Keep { id: id.as_str().into(), target, until, by, reason, at };
+        rig.snapshot.keeps.insert(keep.id.clone(), keep.into());
     }
+    let kept = |id: &str, until| vec![Hold::Kept { id: id.into(), by: "ann".into(), until }];
     fn skew(rig: &mut Rig, ms: i64) {
         rig.snapshot.skew_ms = Some(ms);
         (reads(rig).0.skew_ms, reads(rig).1.skew_ms) = (Some(ms), Some(ms));
@@ -366,13 +402,23 @@ fn each_gate_holds_up_to_its_limit_and_no_longer() {
     }
     let now = T0.plus(MINUTE * 30);
     let later = |length: Duration| now.plus(length);
-    let limits: [(&str, Mutation, Vec<Hold>); 23] = [
-        ("the keep of another one", |rig| keep(rig, "b", rig.now.plus(HOUR)), vec![]),
-        ("a keep that is over now", |rig| keep(rig, "a", rig.now), vec![]),
+    let limits: [(&str, Mutation, Vec<Hold>); 25] = [
+        ("the keep of another one", |rig| keep(rig, "b", None), vec![]),
+        ("a keep that is over now", |rig| keep(rig, "a", Some(rig.now)), vec![]),
         (
             "a keep to the next second",
-            |rig| keep(rig, "a", rig.now.plus(SECOND)),
-            vec![Hold::Kept { id: "k".into(), by: "ann".into(), until: Some(later(SECOND)) }],
+            |rig| keep(rig, "a", Some(rig.now.plus(SECOND))),
+            kept("k0", Some(later(SECOND))),
+        ),
+        (
+            "of two keeps the longer is named",
+            |rig| [2, 1].into_iter().for_each(|hours| keep(rig, "a", Some(rig.now.plus(HOUR * hours)))),
+            kept("k0", Some(later(HOUR * 2))),
+        ),
+        (
+            "and one without an end before all",
+            |rig| [None, Some(rig.now.plus(HOUR))].into_iter().for_each(|until| keep(rig, "a", until)),
+            kept("k0", None),
         ),
         ("a rest that is over now", |rig| past(rig, 1, HOUR * 2, Some(rig.now)), vec![]),
         (

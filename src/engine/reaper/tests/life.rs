@@ -329,6 +329,9 @@ fn fault_19_what_was_requested_is_read_every_15_s_once_late_every_5_min_and_agai
     ] {
         assert_eq!(asked(&mut rig.clone(), 90, came), expected, "{what}");
     }
+    let mut silent = rig.clone();
+    asked(&mut silent, 590, None);
+    assert_eq!(silent.step().wake, Some((T0.plus(MINUTE * 40), "an end that is not confirmed")));
     asked(&mut rig, 590, Some(&still));
     assert_eq!(asked(&mut rig, 1_000, Some(&still)), [10, 310, 610, 910]);
     // Set back while a read is under way: it is not waited for.
@@ -865,6 +868,19 @@ fn each_dry_run_tells_of_its_own_and_closes_what_no_longer_qualifies_after_a_day
     let closed = rig.pass(MINUTE);
     assert_eq!(names(&closed), ["withheld > cancelled: it no longer qualifies"]);
     assert_eq!(rig.reaper.withheld.len(), 1);
+}
+
+#[test]
+fn the_first_receiver_that_took_an_announcement_is_named() {
+    let mut rig = Rig::ready();
+    let notices = rig.step().notices;
+    rig.snapshot.skew_ms = None;
+    for receiver in ["log", "ops", "chat"] {
+        rig.deliver(&notices, receiver);
+        rig.pass(SECOND);
+    }
+    rig.snapshot.skew_ms = Some(0);
+    assert_eq!(names(&rig.step()), ["marked > announced: ops took the announcement"]);
 }
 
 #[test]
