@@ -263,7 +263,7 @@ fn each_gate_is_in_force_from_its_phase_on() {
 
 #[test]
 fn every_doubt_behind_a_gate_stops_the_delete() {
-    let doubts: [(&str, Mutation, Hold); 21] = [
+    let doubts: [(&str, Mutation, Hold); 24] = [
         ("its record could not be read", |rig| rig.tracked("a").unreadable_since = Some(T0), Hold::Missing),
         (
             "we met it lately",
@@ -297,6 +297,21 @@ fn every_doubt_behind_a_gate_stops_the_delete() {
             "the team is forbidden",
             |rig| rig.team("t1").denied = Some("403".into()),
             Hold::Incomplete { feed: Feed::Deployments },
+        ),
+        (
+            "the team is not known",
+            |rig| rig.snapshot.teams.clear(),
+            Hold::Incomplete { feed: Feed::Deployments },
+        ),
+        (
+            "no list was read",
+            |rig| drop(rig.snapshot.feeds.remove(&Feed::Deployments)),
+            Hold::Incomplete { feed: Feed::Deployments },
+        ),
+        (
+            "no list is fresh",
+            |rig| drop(rig.snapshot.feeds.remove(&Feed::Deployments)),
+            Hold::Stale { feed: Feed::Deployments },
         ),
         ("no clock", |rig| rig.snapshot.skew_ms = None, Hold::ClockUnknown),
         (
