@@ -143,15 +143,21 @@ fn what_waits_is_given_up_after_its_last_moment_and_says_when_that_is() {
         // Held back by a gate that only waits.
         rig.snapshot.skew_ms = None;
     }
-    let waits: [(&str, Until, Duration, &str); 6] = [
-        ("a mark that nobody takes", |rig| drop(rig.step()), HOUR, "marked > expired"),
-        ("an announcement past its slot", announced, MINUTE * 90, "announced > expired"),
-        ("a final read", Rig::until_read, MINUTE, "final read > announced"),
-        ("can-terminate", Rig::until_check, MINUTE, "can-terminate > announced"),
-        ("a commit", Rig::until_commit, MINUTE, "committing > announced"),
-        ("a DELETE", |rig| drop(rig.until_request()), MINUTE, "requested > in doubt"),
+    let waits: [(&str, Until, Duration, &str, &[&str]); 6] = [
+        ("a mark that nobody takes", |rig| drop(rig.step()), HOUR, "marked > expired", &[]),
+        (
+            "an announcement past its slot",
+            announced,
+            MINUTE * 90,
+            "announced > expired",
+            &["not ended: dev-a"],
+        ),
+        ("a final read", Rig::until_read, MINUTE, "final read > announced", &[]),
+        ("can-terminate", Rig::until_check, MINUTE, "can-terminate > announced", &[]),
+        ("a commit", Rig::until_commit, MINUTE, "committing > announced", &[]),
+        ("a DELETE", |rig| drop(rig.until_request()), MINUTE, "requested > in doubt", &[]),
     ];
-    for (what, until, length, then) in waits {
+    for (what, until, length, then, told) in waits {
         let mut rig = Rig::ready();
         until(&mut rig);
         let from = rig.now;
@@ -164,8 +170,10 @@ fn what_waits_is_given_up_after_its_last_moment_and_says_when_that_is() {
         let wake = last.wake.map(|(at, _)| at);
         assert_eq!(wake, Some(from.plus(length).plus(Duration::from_millis(1))), "{what}");
         rig.now = wake.unwrap();
-        let over = names(&rig.step());
-        assert!(over[0].starts_with(then), "{what}: {over:?}");
+        let over = rig.step();
+        assert!(names(&over)[0].starts_with(then), "{what}: {:?}", names(&over));
+        let titles: Vec<&str> = over.notices.iter().map(|notice| &*notice.title).collect();
+        assert_eq!(titles, told, "{what}");
     }
 }
 
@@ -254,7 +262,7 @@ fn fault_18_a_request_that_had_no_effect_starts_over_with_a_new_announcement() {
     let mut rig = Rig::ready();
     rig.until_request();
     rig.answer(deleted(DeleteAnswer::Lost { why: "timeout".into() }));
-    let mut all = Vec::new();
+    let (mut all, mut told) = (Vec::new(), Vec::new());
     for _ in 0..60 {
         rig.now = rig.now.plus(SECOND * 15);
         rig.poll();
@@ -263,6 +271,7 @@ fn fault_18_a_request_that_had_no_effect_starts_over_with_a_new_announcement() {
             let reaped = rig.answer(rig.read("a"));
             assert!(!reaped.acts.iter().any(is_delete));
             all.extend(names(&reaped));
+            told.extend(reaped.notices.into_iter().map(|notice| notice.title));
         }
         if !all.is_empty() {
             break;
@@ -270,6 +279,7 @@ fn fault_18_a_request_that_had_no_effect_starts_over_with_a_new_announcement() {
     }
     assert_eq!(all.len(), 1, "{all:?}");
     assert!(all[0].starts_with("in doubt > expired: reads show that it is still running"));
+    assert_eq!(told, ["not ended: dev-a still runs"]);
     assert_eq!(rig.now, T0.plus(MINUTE * 40), "ten minutes after the request");
     assert!(names(&rig.pass(MINUTE))[0].starts_with("- > marked"));
 }
