@@ -186,6 +186,39 @@ fn conditions_of(rig: &Rig, id: &str) -> Result<(), Hold> {
 }
 
 #[test]
+fn fault_08_a_condition_holds_by_the_list_and_by_the_final_read_or_not_at_all() {
+    type Change = fn(&mut Deployment);
+    let conditions: [(Condition, Change, Hold); 2] = [
+        (
+            Condition::RunningFor(HOUR * 2),
+            |deployment| deployment.started_at = Some(T0.minus(HOUR)),
+            Hold::NotRunningLong { until: T0.plus(HOUR) },
+        ),
+        (
+            Condition::SpendAbove(Usd::from_cents(3_900)),
+            |deployment| deployment.total_cost = Usd::from_cents(3_900),
+            Hold::SpendsLess { left: Usd::ZERO },
+        ),
+    ];
+    for (condition, change, hold) in conditions {
+        let policy = Policy { when: vec![condition], ..idle_policy() };
+        let rig = Rig::ready_with(policies(vec![policy.clone()]), &["a"]);
+        let (ground, _) = rig.reaper.looked(&rig.snapshot, &rig.forecasts, rig.now);
+        let good = Tracked::clone(&rig.snapshot.deployments[&DeploymentId::new("a")]);
+        let mut bad = good.clone();
+        change(&mut bad.deployment);
+        for (listed, read, expected) in
+            [(&good, &good, Ok(())), (&good, &bad, Err(hold.clone())), (&bad, &good, Err(hold.clone()))]
+        {
+            let deployment = Box::new(read.deployment.clone());
+            let read = crate::model::FinalRead { sent: rig.now, skew_ms: Some(0), deployment };
+            let case = Case { read: Some(&read), ..Case::new(&ground, &policy, listed) };
+            assert_eq!(conditions::all(&case), expected, "{:?}", policy.when);
+        }
+    }
+}
+
+#[test]
 fn of_several_conditions_one_that_cancels_is_named_first_and_else_the_first_that_waits() {
     let idle = Condition::IdleFor(HOUR);
     let runway = Condition::RunwayBelow(HOUR);
