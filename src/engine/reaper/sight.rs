@@ -125,8 +125,8 @@ mod tests {
         assert_eq!(look(460, 459), None, "a poll from the future");
     }
 
-    /// A balance that was read then (`None`: it cannot be read), by which the money lasts for so many seconds.
-    fn look(sight: &mut Sight, read: Option<i64>, lasts: u64) {
+    /// A balance that was read then (`None`: it cannot be read), by which the money lasts for so many seconds, if that is known.
+    fn look(sight: &mut Sight, read: Option<i64>, lasts: impl Into<Option<u64>>) {
         let now = at(read.unwrap_or(0));
         let team = TeamId::new("t1");
         let mut snapshot = Snapshot::default();
@@ -142,7 +142,7 @@ mod tests {
             denied: None,
         };
         snapshot.teams.insert(team.clone(), tracked.into());
-        let end = Some(now.plus(Duration::from_secs(lasts)));
+        let end = lasts.into().map(|lasts| now.plus(Duration::from_secs(lasts)));
         let forecast = Forecast { committed_end: end, ..Forecast::default() };
         sight.look(&snapshot, &[(team, forecast)].into(), now);
     }
@@ -192,6 +192,12 @@ mod tests {
         assert!(!short(&sight, 601, None), "the clock was set back");
         look(&mut sight, Some(451), 600);
         assert!(!short(&sight, 601, None), "151 s are a gap");
+        look(&mut sight, Some(500), None);
+        assert!(!short(&sight, 601, None), "how long it lasts is not known");
+        look(&mut sight, Some(550), 600);
+        assert!(!short(&sight, 601, None), "nor was it by the one before");
+        look(&mut sight, Some(600), 600);
+        assert!(short(&sight, 601, None));
     }
 
     #[test]
