@@ -15,10 +15,18 @@ fn fault_56_arming_needs_a_receiver_that_took_something_and_is_not_the_log() {
     assert_eq!(arm(&nobody), Err(ArmError::NoReceiver));
     nobody.snapshot.confirmed.insert("chat".into(), rig.now);
     assert_eq!(arm(&nobody), Err(ArmError::NoReceiver), "one that this policy does not tell");
+    let mut ahead = rig.clone();
+    ahead.snapshot.confirmed.insert("ops".into(), rig.now);
+    assert!(arm(&ahead).is_ok());
+    ahead.snapshot.confirmed.insert("ops".into(), rig.now.plus(SECOND));
+    assert_eq!(arm(&ahead), Err(ArmError::NoReceiver), "by a clock that was ahead");
     let mut failing = rig.clone();
     let trouble = Trouble { since: rig.now, dead: true, why: "410".into() };
     failing.snapshot.deliveries.insert("ops".into(), trouble);
     assert_eq!(arm(&failing), Err(ArmError::NoReceiver));
+    let two = Policy { receivers: vec!["chat".into(), "ops".into()], ..idle_policy() };
+    let two = Rig { reaper: Reaper::new(policies(vec![two]), Vec::new()), ..rig.clone() };
+    assert!(arm(&two).is_ok(), "one of them is enough");
     let log = Policy { receivers: vec!["log".into()], ..idle_policy() };
     let mut log = Rig { reaper: Reaper::new(policies(vec![log]), Vec::new()), ..rig };
     log.snapshot.confirmed.insert("log".into(), log.now);

@@ -916,6 +916,52 @@ fn what_was_a_dry_run_and_is_held_now_is_told_at_once_and_stays_one_row() {
 }
 
 #[test]
+fn what_two_reads_showed_to_be_gone_is_left_alone_though_the_lists_still_show_it() {
+    let mut rig = Rig::ready();
+    rig.until_request();
+    rig.answer(deleted(DeleteAnswer::Accepted));
+    read_after(&mut rig, ended);
+    read_after(&mut rig, ended);
+    assert!(rig.reaper.open.is_empty());
+    assert!(rig.pass(HOUR * 23).shifts.is_empty());
+}
+
+/// Whatever the order of the rows: of rests and promises the latest counts, and of a team the last end.
+#[test]
+fn history_keeps_the_latest_of_everything() {
+    let mut rig = Rig::ready();
+    rig.step();
+    let marked = rig.action().clone();
+    let hours = |hours: i64| T0.minus(HOUR * 24).plus(HOUR * u32::try_from(24 + hours).unwrap());
+    let row = |team: &str, requests: &[i64], stage: Stage| {
+        let requests = requests.iter().map(|at| hours(*at)).collect();
+        Action { team: TeamId::new(team), requests, stage, ..marked.clone() }
+    };
+    let mut rows = vec![
+        row("t1", &[-5, -4], Stage::Expired { at: hours(-3) }),
+        row("t2", &[-4], Stage::Gone { at: hours(-2), saved_until: hours(1) }),
+        row("t3", &[-6], Stage::Expired { at: hours(-5) }),
+        row("t3", &[-2], Stage::Expired { at: hours(-1) }),
+        row("t3", &[-4], Stage::Expired { at: hours(-3) }),
+        row("t4", &[], Stage::Cancelled { at: hours(-2), slot: Some(hours(1)), rest: Some(hours(22)) }),
+        row("t4", &[], Stage::Cancelled { at: hours(-1), slot: Some(hours(3)), rest: Some(hours(21)) }),
+        row("t4", &[], Stage::Cancelled { at: hours(-1), slot: Some(hours(2)), rest: None }),
+        row("t4", &[], Stage::Refused { at: hours(-9), rest: hours(15) }),
+    ];
+    for _ in 0..2 {
+        let history = History::of(rows.iter(), rig.reaper.policies(), rig.now);
+        let target = Target::of(&deployment("a"));
+        assert_eq!(history.rests, [(target.clone(), hours(22))].into(), "a Gone one rests for a day");
+        assert_eq!(history.floors, [(target.clone(), hours(3))].into());
+        assert_eq!(history.tried, [(target, hours(-1))].into());
+        let ended = [("t1", -4), ("t2", -2), ("t3", -2)];
+        assert_eq!(history.ended, ended.map(|(team, at)| (TeamId::new(team), hours(at))).into());
+        assert_eq!(history.requests.len(), 6);
+        rows.reverse();
+    }
+}
+
+#[test]
 fn what_counts_as_saved_ends_with_the_next_act_of_a_person_or_in_a_day() {
     let mut rig = Rig::ready();
     rig.until_request();

@@ -303,6 +303,9 @@ fn fault_57_what_waits_behind_the_one_that_is_being_shed_is_shown_whatever_becam
     let protected = ("other".to_owned(), Hold::Protected { key: "team".into() });
     let both = |hold: Hold| [("cheap".to_owned(), hold.clone()), ("old".to_owned(), hold), protected.clone()];
     assert_eq!(waits(&rig), both(behind.clone()));
+    let mut dry = rig.clone();
+    dry.snapshot.armings.clear();
+    assert_eq!(waits(&dry), both(behind.clone()), "who arms it sees the same");
     assert_eq!(of(&rig, "old"), [behind]);
     assert!(!of(&rig, "young").iter().any(|hold| matches!(hold, Hold::NotNext { .. })));
     // The one that is being shed cannot be seen now.
