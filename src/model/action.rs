@@ -382,7 +382,10 @@ pub const REMEMBERED: Duration = Duration::from_secs(24 * 3_600);
 impl Action {
     /// Whether the engine has to be given it at a start. A time ahead of the clock counts as now.
     pub fn matters(&self, now: Time) -> bool {
-        self.stage.closed_at().is_none_or(|at| now.since(at) <= REMEMBERED)
+        // A promise holds until it is due, which may be days ahead (FAULTS 54).
+        let promised = matches!(self.stage, Stage::Cancelled { slot: Some(slot), .. } if slot > now);
+        promised
+            || self.stage.closed_at().is_none_or(|at| now.since(at) <= REMEMBERED)
             || self.requests.iter().any(|at| now.since(*at) <= REMEMBERED)
     }
 

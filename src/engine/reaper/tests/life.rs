@@ -619,6 +619,27 @@ fn fault_54_a_shorter_grace_ends_nothing_before_what_was_announced() {
 }
 
 #[test]
+fn fault_54_what_was_announced_days_ahead_holds_though_it_was_called_off_more_than_a_day_ago() {
+    let of = |grace: Duration| policies(vec![Policy { grace, ..idle_policy() }]);
+    let mut rig = Rig::ready_with(of(HOUR * 72), &["a"]);
+    let notices = rig.step().notices;
+    rig.deliver(&notices, "ops");
+    rig.step();
+    rig.reaper.replace(of(MINUTE * 5));
+    rig.idle("a", Reading::Busy, None);
+    rig.step();
+    rig.pass(HOUR * 26);
+    assert!(rig.reaper.open.is_empty());
+    rig.idle("a", Reading::Idle, Some(rig.now.minus(HOUR * 3)));
+    rig.arm("idle");
+    let notices = rig.step().notices;
+    assert_eq!(notices[0].title, "will be ended: dev-a in 1d 22h");
+    rig.deliver(&notices, "ops");
+    assert!(rig.pass(HOUR * 46 - MINUTE).acts.is_empty(), "three days were promised");
+    assert_eq!(rig.pass(MINUTE).acts.len(), 1);
+}
+
+#[test]
 fn fault_44_a_clock_that_was_set_begins_no_grace_and_ends_none() {
     let mut rig = Rig::ready();
     let notices = rig.step().notices;
