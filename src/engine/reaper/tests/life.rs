@@ -773,6 +773,39 @@ fn a_receipt_of_an_earlier_act_or_of_another_kind_takes_nothing_forward() {
 }
 
 #[test]
+fn a_delete_is_sent_within_30_s_of_the_earlier_of_both_reads() {
+    let mut rig = Rig::ready();
+    rig.until_check();
+    let read = rig.now;
+    rig.now = rig.now.plus(SECOND * 10);
+    rig.answer(yes());
+    rig.now = rig.now.plus(SECOND * 20);
+    let requested = rig.answer(Came::Commit(Ok(())));
+    assert_eq!(requested.acts[0].deed, Deed::Delete { not_after: read.plus(SECOND * 30) });
+}
+
+#[test]
+fn fault_44_a_final_read_by_another_clock_goes_no_further() {
+    for (skew_ms, why) in
+        [(None, "the API's clock is not known"), (Some(61_000), "our clock and the API's differ")]
+    {
+        let mut rig = Rig::ready();
+        rig.until_read();
+        let act = rig.last[0].clone();
+        let receipt = ActReceipt {
+            action: act.action.clone(),
+            seq: act.seq,
+            sent: rig.now,
+            skew_ms,
+            came: still(&rig),
+        };
+        rig.snapshot.receipts.insert(act.action, receipt.into());
+        let back = names(&rig.step());
+        assert!(back[0].starts_with(&format!("final read > announced: {why}")), "{back:?}");
+    }
+}
+
+#[test]
 fn an_intent_that_was_overtaken_or_came_too_late_is_not_requested() {
     let mut rig = Rig::ready();
     rig.until_commit();
