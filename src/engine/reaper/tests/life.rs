@@ -398,8 +398,10 @@ fn fault_12_a_delete_that_is_counted_out_waits_as_long_as_the_api_asks_and_reads
     let mut rig = Rig::ready();
     rig.until_request();
     let past = rig.now.minus(HOUR);
-    rig.answer(deleted(DeleteAnswer::AskedToWait { until: past }));
-    assert!(rig.step().acts.is_empty(), "a reset in the past is no leave to hammer");
+    let waits = rig.answer(deleted(DeleteAnswer::AskedToWait { until: past }));
+    assert_eq!((rig.stage(), waits.acts.len()), (StageName::Announced, 0));
+    assert!(rig.pass(SECOND * 59).acts.is_empty(), "a reset in the past is no leave to hammer");
+    assert_eq!(rig.pass(SECOND).acts.len(), 1);
     let mut rig = Rig::ready();
     rig.until_request();
     let far = rig.now.plus(HOUR * 24 * 365);
