@@ -179,6 +179,17 @@ fn fault_38_what_an_old_copy_of_the_database_announced_is_called_off() {
 }
 
 #[test]
+fn fault_38_an_old_copy_is_told_of_though_no_policy_is_configured() {
+    let mut rig = Rig::new(Policies::default());
+    assert_eq!(rig.step(), Reaped::default());
+    rig.snapshot.restored = Some(Restored { lacks: Some(1), armed: vec!["idle".into()] }.into());
+    let told = rig.step().notices;
+    assert_eq!(told.len(), 1);
+    assert_eq!(told[0].title, "policies disarmed: the database is an old copy");
+    assert_eq!(told[0].receivers, ["log".into()]);
+}
+
+#[test]
 fn fault_68_half_of_the_fleet_at_once_is_held_until_it_is_armed_again_on_that_list() {
     let mut rig = Rig::ready_with(policies(vec![idle_policy()]), &["a", "b", "c", "d", "e", "f"]);
     for id in ["a", "b", "c", "d"] {
@@ -252,7 +263,8 @@ fn why_says_what_comes_next_and_what_would_stop_it_at_every_stage() {
     let grace = Some((T0.plus(MINUTE * 30), "the final read, if every gate is open then"));
     let taken = Some((T0.plus(HOUR), "the announcement expires if nobody takes it"));
     let read = Some((T0.plus(MINUTE * 30 + SECOND * 15), "the next read of what became of it"));
-    let stages: [(Until, Option<(Time, &str)>, usize, bool); 8] = [
+    type Next = Option<(Time, &'static str)>;
+    let stages: [(Until, Next, usize, bool); 8] = [
         (|rig| drop(rig.step()), taken, 4, true),
         (
             |rig| {

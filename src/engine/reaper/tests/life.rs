@@ -544,8 +544,8 @@ fn what_a_person_cancelled_is_left_alone_for_a_day() {
     rig.snapshot.cancels.insert(id, Cancel { at: rig.now, by: "ann".into() });
     let stopped = rig.step();
     assert_eq!(names(&stopped), ["final read > cancelled: ann cancelled it"]);
-    assert!(rig.pass(HOUR * 23).shifts.is_empty());
-    assert!(names(&rig.pass(HOUR * 2))[0].starts_with("- > marked"));
+    assert!(rig.pass(HOUR * 24 - MINUTE).shifts.is_empty());
+    assert!(names(&rig.pass(MINUTE))[0].starts_with("- > marked"));
 }
 
 #[test]
@@ -597,9 +597,13 @@ fn fault_51_an_announcement_that_is_older_than_its_slot_and_an_hour_starts_over(
 fn an_announcement_that_nobody_takes_is_over_in_an_hour() {
     let mut rig = Rig::ready();
     rig.step();
-    let all = names(&rig.pass(MINUTE * 62));
-    assert_eq!(all[0], "marked > expired: no receiver took the announcement within an hour");
-    assert!(all[1].starts_with("- > marked"));
+    rig.pass(HOUR);
+    let over = rig.pass(SECOND);
+    assert_eq!(names(&over), ["marked > expired: no receiver took the announcement within an hour"]);
+    let next = rig.now.plus(Duration::from_millis(1));
+    assert_eq!(over.wake, Some((next, "an action that starts over")));
+    rig.now = next;
+    assert!(names(&rig.step())[0].starts_with("- > marked"));
 }
 
 #[test]
@@ -902,6 +906,8 @@ fn a_dry_run_tells_once_a_day_what_it_would_end_and_asks_for_nothing() {
     assert_eq!(first.notices[0].title, "dry run: idle would end 2");
     assert_eq!(first.notices[0].details.len(), 2);
     assert_eq!(names(&first).len(), 2);
+    let daily = Some((T0.plus(HOUR * 24), "what is withheld is told daily"));
+    assert_eq!(first.wake, daily);
     let day = rig.pass(HOUR * 24 - MINUTE);
     assert!(day.notices.is_empty() && day.acts.is_empty());
     let next = rig.pass(MINUTE);
@@ -1057,28 +1063,35 @@ fn what_counts_as_saved_ends_with_acts_after_the_end_and_within_a_day_of_it_and_
     rig.deployment("a").status = Status::Terminated;
     rig.snapshot.armings.clear();
     let gone = rig.now;
-    let acts: [(&str, Vec<Time>, Duration); 4] = [
-        ("at the end", vec![gone], HOUR * 24),
-        ("a second later", vec![gone.plus(SECOND)], SECOND),
-        ("after a day", vec![gone.plus(HOUR * 24)], HOUR * 24),
-        ("one that is seen later and was earlier", vec![gone.plus(HOUR * 2), gone.plus(HOUR)], HOUR * 2),
+    // What is seen at one step, and then at another.
+    let acts: [(&str, [Vec<Time>; 2], Duration); 5] = [
+        ("at the end", [vec![gone], vec![]], HOUR * 24),
+        ("a second later", [vec![gone.plus(SECOND)], vec![]], SECOND),
+        ("after a day", [vec![gone.plus(HOUR * 24)], vec![]], HOUR * 24),
+        ("the first of two", [vec![gone.plus(HOUR * 3), gone.plus(HOUR * 2)], vec![]], HOUR * 2),
+        ("not one that is seen later", [vec![gone.plus(HOUR * 2)], vec![gone.plus(HOUR)]], HOUR * 2),
     ];
-    for (what, acts, length) in acts {
+    for (what, steps, length) in acts {
         let mut rig = rig.clone();
         rig.now = gone.plus(HOUR * 23);
-        for (number, at) in acts.into_iter().enumerate() {
-            let keep = Keep {
-                id: format!("k{number}").into(),
-                target: Target::of(&deployment("b")),
-                until: None,
-                by: "ann".into(),
-                reason: "".into(),
-                at,
-            };
-            rig.snapshot.keeps.insert(keep.id.clone(), keep.into());
+        for at in steps {
+            for at in at {
+                let keep = Keep {
+                    id: at.to_string().into(),
+                    target: Target::of(&deployment("b")),
+                    until: None,
+                    by: "ann".into(),
+                    reason: "".into(),
+                    at,
+                };
+                rig.snapshot.keeps.insert(keep.id.clone(), keep.into());
+            }
             rig.step();
         }
         let saved = rig.reaper.past.values().map(|action| action.saved(gone.plus(HOUR * 30))).next().unwrap();
+        let settled = &rig.reaper.ended(gone.plus(length))["idle"];
+        assert_eq!(settled.saved_for_good, saved, "{what}");
+        assert_eq!(rig.reaper.ended(gone.plus(length).minus(SECOND))["idle"].saved_for_good, Usd::ZERO);
         assert_eq!(saved, Usd::from_cents(200).per_hour_for(length), "{what}");
     }
 }
