@@ -176,6 +176,10 @@ fn what_another_policy_ends_in_the_team_does_not_stand_in_the_way_of_shedding() 
     let open: Vec<(&str, &str)> =
         rig.reaper.open.values().map(|action| (&*action.policy, action.target.id.as_str())).collect();
     assert_eq!(open, [("idle", "old"), ("shed", "young")]);
+    let shedding = |rig: &Rig| rig.reaper.looked(&rig.snapshot, &rig.forecasts, rig.now).0.history.shedding;
+    assert_eq!(shedding(&rig), BTreeSet::from([TeamId::new("t1")]));
+    rig.reaper.replace(policies(vec![idle_policy()]));
+    assert_eq!(shedding(&rig), BTreeSet::new(), "nor does what a policy that was removed left");
 }
 
 /// What the conditions of the first policy say of this deployment.
@@ -306,6 +310,9 @@ fn fault_57_what_waits_behind_the_one_that_is_being_shed_is_shown_whatever_becam
     let mut dry = rig.clone();
     dry.snapshot.armings.clear();
     assert_eq!(waits(&dry), both(behind.clone()), "who arms it sees the same");
+    dry.reaper.open.clear();
+    assert_eq!(of(&dry, "young"), [Hold::NotArmed], "nothing goes before the first");
+    assert_eq!(of(&dry, "old"), [Hold::NotArmed, behind.clone()]);
     assert_eq!(of(&rig, "old"), [behind]);
     assert!(!of(&rig, "young").iter().any(|hold| matches!(hold, Hold::NotNext { .. })));
     // The one that is being shed cannot be seen now.
