@@ -118,6 +118,93 @@ async fn the_whole_page_of_a_small_account() {
     server.end().await;
 }
 
+/// What others build on: PRODUCT §9, and the interval of each feed.
+const CONTRACT: [&str; 43] = [
+    "spheron_up",
+    "spheron_balance_usd",
+    "spheron_balance_depletion_timestamp_seconds",
+    "spheron_team_info",
+    "spheron_burn_rate_usd_per_hour",
+    "spheron_cost_usd_total",
+    "spheron_balance_topups_usd_total",
+    "spheron_balance_unexplained_usd_total",
+    "spheron_deployment_info",
+    "spheron_deployment_status",
+    "spheron_deployment_price_usd_per_hour",
+    "spheron_deployment_cost_usd",
+    "spheron_deployment_start_time_seconds",
+    "spheron_deployment_gpus",
+    "spheron_deployment_gpu_utilization_ratio",
+    "spheron_deployments",
+    "spheron_volume_price_usd_per_hour",
+    "spheron_volume_size_bytes",
+    "spheron_volume_used_bytes",
+    "spheron_volume_attached",
+    "spheron_budget_limit_usd",
+    "spheron_budget_spent_ratio",
+    "spheron_watch_build_info",
+    "spheron_watch_collector_duration_seconds",
+    "spheron_watch_collector_success",
+    "spheron_watch_collector_last_success_timestamp_seconds",
+    "spheron_watch_api_requests_total",
+    "spheron_watch_api_request_duration_seconds",
+    "spheron_watch_api_rate_limit_limit",
+    "spheron_watch_api_rate_limit_remaining",
+    "spheron_watch_api_rate_limit_reset_timestamp_seconds",
+    "spheron_watch_alerts_firing",
+    "spheron_watch_outbox_messages",
+    "spheron_watch_outbox_oldest_message_timestamp_seconds",
+    "spheron_watch_notifications_total",
+    "spheron_watch_notifications_failed_total",
+    "spheron_watch_policy_decisions_total",
+    "spheron_watch_policies_armed",
+    "spheron_watch_terminations_total",
+    "spheron_watch_saved_usd_total",
+    "spheron_watch_config_last_reload_successful",
+    "spheron_watch_database_size_bytes",
+    "spheron_watch_feed_interval_seconds",
+];
+
+/// What the help of a metric says of its unit, by how its name ends.
+fn unit(name: &str) -> &'static [&'static str] {
+    let ends: [(&str, &[&str]); 8] = [
+        ("_usd_per_hour", &["US dollars per hour"]),
+        ("_usd", &["US dollars"]),
+        ("_usd_total", &["US dollars"]),
+        ("_timestamp_seconds", &["seconds since 1970"]),
+        ("_seconds", &["seconds"]),
+        ("_bytes", &["bytes"]),
+        ("_ratio", &["ratio", "0 to 1"]),
+        ("_info", &["Always 1"]),
+    ];
+    let counts: &[&str] = &["Number of", "Calls", "1 if", "1 for"];
+    ends.into_iter().find(|(end, _)| name.ends_with(end)).map_or(counts, |(_, words)| words)
+}
+
+#[tokio::test]
+async fn every_metric_of_the_contract_is_served_once_and_its_help_says_its_unit() {
+    let server = Server::start(ServeOptions::default(), View::default()).await;
+    server.metrics.api_call("/api/balance", "GET", "200", Duration::from_millis(80));
+    server.metrics.rate_limit(100, 93, Some(START));
+    server.metrics.notification("ops", true);
+    server.metrics.poll(Feed::Balance, true, Duration::from_millis(90), START);
+    let page = server.get("/metrics").await.body;
+    server.end().await;
+    let helps: Vec<(&str, &str)> = page
+        .lines()
+        .filter_map(|line| line.strip_prefix("# HELP "))
+        .map(|line| line.split_once(' ').unwrap())
+        .collect();
+    for name in CONTRACT {
+        let said: Vec<&str> = helps.iter().filter(|(of, _)| *of == name).map(|(_, help)| *help).collect();
+        assert_eq!(said.len(), 1, "{name}: {said:?}");
+        assert!(unit(name).iter().any(|word| said[0].contains(word)), "{name} says no unit: {}", said[0]);
+    }
+    let more: Vec<&&str> =
+        helps.iter().map(|(name, _)| name).filter(|name| !CONTRACT.contains(name)).collect();
+    assert!(more.is_empty(), "served, and promised to nobody: {more:?}");
+}
+
 #[tokio::test]
 async fn a_page_is_rendered_anew_for_each_view() {
     let now = Clock::system().now();

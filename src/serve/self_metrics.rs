@@ -79,11 +79,7 @@ impl SelfMetrics {
                 "When a poll was complete last, in seconds since 1970.",
                 &["collector"],
             )?,
-            api_requests: counter(
-                "spheron_watch_api_requests_total",
-                "Calls to the Spheron API by the status code of the answer; error: no answer came.",
-                &["endpoint", "method", "code"],
-            )?,
+            api_requests: add_api_requests(r)?,
             api_duration: add(
                 r,
                 HistogramVec::new(duration.buckets(CALL_BUCKETS_SECS.to_vec()), &["endpoint", "method"])?,
@@ -105,12 +101,12 @@ impl SelfMetrics {
             )?,
             notifications: counter(
                 "spheron_watch_notifications_total",
-                "Attempts to deliver a notification.",
+                "Number of attempts to deliver a notification since this process began.",
                 &["receiver"],
             )?,
             notifications_failed: counter(
                 "spheron_watch_notifications_failed_total",
-                "Attempts to deliver a notification that failed; most are retried.",
+                "Number of attempts to deliver a notification that failed since this process began; most are retried.",
                 &["receiver"],
             )?,
             declared: Mutex::default(),
@@ -218,6 +214,19 @@ fn add_build_info(registry: &Registry) -> Result<(), Error> {
     Ok(())
 }
 
+/// At zero for what an alert counts: the call that finds out first that the key or the budget is gone is that of the balance.
+fn add_api_requests(registry: &Registry) -> Result<IntCounterVec, Error> {
+    let opts = Opts::new(
+        "spheron_watch_api_requests_total",
+        "Number of calls to the Spheron API since this process began, by the status code of the answer; error: no answer came.",
+    );
+    let family = add(registry, IntCounterVec::new(opts, &["endpoint", "method", "code"])?)?;
+    for code in ["200", "401", "429", "error"] {
+        family.get_metric_with_label_values(&["/api/balance", "GET", code])?;
+    }
+    Ok(family)
+}
+
 /// Few values, whatever a server answers.
 fn bounded(code: &str) -> &'static str {
     if let Some(known) = KNOWN_CODES.into_iter().find(|known| *known == code) {
@@ -241,7 +250,8 @@ fn alerts(page: &mut Page, view: &View, rules: &BTreeSet<(Arc<str>, Severity)>) 
             *counts.entry((&key.rule, *severity)).or_default() += 1;
         }
     }
-    let mut family = page.gauge("spheron_watch_alerts_firing", "Number of alerts that fire now.");
+    let mut family =
+        page.gauge("spheron_watch_alerts_firing", "Number of alerts that fire now, of each rule in force.");
     for ((rule, severity), count) in counts {
         family.sample(&[("rule", rule), ("severity", severity.as_str())], count);
     }
@@ -261,7 +271,10 @@ fn outbox(page: &mut Page, view: &View, receivers: &BTreeSet<Arc<str>>) {
     let idle = receivers.iter().map(|receiver| (&**receiver, 0));
     let mut waiting: BTreeMap<&str, u64> = idle.collect();
     waiting.extend(view.outbox.iter().map(|(receiver, depth)| (&**receiver, depth.waiting)));
-    let mut family = page.gauge("spheron_watch_outbox_messages", "Notifications that wait for delivery.");
+    let mut family = page.gauge(
+        "spheron_watch_outbox_messages",
+        "Number of notifications in the database that wait for delivery.",
+    );
     for (receiver, count) in waiting {
         family.sample(&[("receiver", receiver)], count);
     }
@@ -283,7 +296,7 @@ fn policies(page: &mut Page, view: &View) {
     let tallies: BTreeMap<&Arc<str>, &Tally> = configured.chain(&view.tallies).collect();
     let mut family = page.counter(
         "spheron_watch_policy_decisions_total",
-        "Actions of a policy by the stage that they came to, since this process began.",
+        "Number of actions of a policy by the stage that they came to, since this process began.",
     );
     for (policy, tally) in &tallies {
         for stage in StageName::ALL {
@@ -299,7 +312,7 @@ fn policies(page: &mut Page, view: &View) {
         .sample(&[], armed.count());
     let mut family = page.counter(
         "spheron_watch_terminations_total",
-        "Deployments that a policy ended, each shown as ended by two reads, of all that the database remembers.",
+        "Number of deployments that a policy ended, each shown as ended by two reads, of all that the database remembers.",
     );
     for (policy, tally) in &tallies {
         family.sample(&[("policy", policy)], tally.ends.count);

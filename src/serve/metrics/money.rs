@@ -24,14 +24,14 @@ pub fn balances(page: &mut Page, view: &View) {
     }
     let mut family = page.counter(
         "spheron_balance_topups_usd_total",
-        "US dollars that came onto the balance since the beginning of the record.",
+        "US dollars that came onto the balance, from its rises in GET /api/balance, since the beginning of the record.",
     );
     for (team, forecast) in each(view) {
         family.sample(&[("team_id", team.as_str())], forecast.topups_total.to_f64());
     }
     let mut family = page.counter(
         "spheron_balance_unexplained_usd_total",
-        "US dollars that left the balance and that no deployment or volume explains, since the beginning of the record.",
+        "US dollars that left the balance of GET /api/balance and that no deployment or volume explains, since the beginning of the record.",
     );
     for (team, forecast) in each(view) {
         family.sample(&[("team_id", team.as_str())], forecast.unexplained_total.to_f64());
@@ -50,15 +50,17 @@ pub fn balances(page: &mut Page, view: &View) {
 
 fn budgets(page: &mut Page, view: &View) {
     let labels = |budget: &crate::model::BudgetView| [budget.rule.to_string(), budget.team.to_string()];
-    let mut family =
-        page.gauge("spheron_budget_limit_usd", "The amount of a budget rule, in US dollars per period.");
+    let mut family = page.gauge(
+        "spheron_budget_limit_usd",
+        "The amount of a budget rule, in US dollars per period, from the configuration.",
+    );
     for budget in &view.budgets {
         let [rule, team] = labels(budget);
         family.sample(&[("budget", &rule), ("team_id", &team)], budget.limit.to_f64());
     }
     let mut family = page.gauge(
         "spheron_budget_spent_ratio",
-        "What of a budget is spent in its present period; 1 is all of it.",
+        "What of a budget is spent in its present period, from the record of costs: a ratio, 1 is all of it.",
     );
     for budget in view.budgets.iter().filter(|budget| budget.limit > Usd::ZERO) {
         let [rule, team] = labels(budget);
@@ -96,7 +98,8 @@ pub fn burn_rates(page: &mut Page, view: &View, deployments: &[&Tracked], volume
 pub fn costs(page: &mut Page, view: &View) {
     let mut family = page.counter(
         "spheron_cost_usd_total",
-        "What deployments and volumes cost, in US dollars, since the beginning of the record. It falls where totalCost does.",
+        "What deployments and volumes cost, in US dollars, since the beginning of the record: rate by time, corrected by totalCost. \
+         It falls where totalCost does, so delta() tells what was spent, and increase() does not.",
     );
     for (team, forecast) in each(view) {
         let team = team.as_str();
