@@ -1,4 +1,4 @@
-//! Prometheus' own linter reads everything that we serve. Needs `promtool` (Debian: prometheus) in the PATH.
+//! Prometheus' own tools read everything that we serve, and the rules that we ship. Needs `promtool` (Debian: prometheus) in the PATH.
 #![cfg(feature = "system-tests")]
 #![allow(
     clippy::unwrap_used,
@@ -12,6 +12,7 @@ mod fleet;
 
 use std::{
     io::Write as _,
+    path::Path,
     process::{Command, Stdio},
     sync::Arc,
     time::Duration,
@@ -70,4 +71,97 @@ fn promtool_accepts_everything_that_is_served() {
 fn promtool_is_asked_in_a_way_that_lets_it_complain() {
     assert!(complaints("# TYPE spheron_up gauge\nspheron_up 1\n").is_some(), "a family without help");
     assert!(complaints("spheron_up{team=\"a\nb\"} 1\n").is_some(), "a line feed in a label");
+}
+
+const RULES: &str = "config/prometheus-rules.yml";
+const RULE_TESTS: [&str; 2] =
+    ["tests/system/prometheus_rules.test.yml", "tests/system/prometheus_rules_days.test.yml"];
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// `promtool test rules` on what is shipped, each part of it replaced as told.
+fn test_rules(replace: impl Fn(&str) -> String) -> (bool, String) {
+    let folder = tempfile::tempdir().unwrap();
+    let rules = folder.path().join("rules.yml");
+    std::fs::write(&rules, replace(&std::fs::read_to_string(root().join(RULES)).unwrap())).unwrap();
+    let mut promtool = Command::new("promtool");
+    promtool.args(["test", "rules"]);
+    for (nth, file) in RULE_TESTS.iter().enumerate() {
+        let text = std::fs::read_to_string(root().join(file)).unwrap();
+        let shipped = format!("../../{RULES}");
+        assert_eq!(text.matches(&shipped).count(), 1, "the tests are of what is shipped");
+        let tests = folder.path().join(format!("tests-{nth}.yml"));
+        std::fs::write(&tests, text.replace(&shipped, &rules.display().to_string())).unwrap();
+        promtool.arg(tests);
+    }
+    let output = promtool.output().unwrap();
+    (
+        output.status.success(),
+        format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr)),
+    )
+}
+
+/// What stands behind a key of a line, in order.
+fn values<'a>(text: &'a str, key: &'a str) -> impl Iterator<Item = &'a str> {
+    text.lines().filter_map(move |line| line.trim().strip_prefix(key)).map(str::trim)
+}
+
+#[test]
+fn each_rule_that_is_shipped_passes_its_tests() {
+    let checked = Command::new("promtool")
+        .args(["check", "rules", "--lint=all", "--lint-fatal"])
+        .arg(root().join(RULES))
+        .output()
+        .unwrap();
+    assert!(checked.status.success(), "{checked:?}");
+    let (passes, said) = test_rules(str::to_owned);
+    assert!(passes, "{said}");
+}
+
+#[test]
+fn each_alert_is_tested_where_it_fires_and_where_it_does_not_and_says_what_to_do() {
+    let rules = std::fs::read_to_string(root().join(RULES)).unwrap();
+    let tests = RULE_TESTS.map(|file| std::fs::read_to_string(root().join(file)).unwrap()).concat();
+    let alerts: Vec<&str> = values(&rules, "- alert:").collect();
+    assert!(alerts.len() > 20, "{alerts:?}");
+    let cases: Vec<(&str, &str)> =
+        values(&tests, "- alertname:").zip(values(&tests, "exp_alerts:")).collect();
+    for alert in &alerts {
+        let of: Vec<bool> =
+            cases.iter().filter(|(name, _)| name == alert).map(|(_, expected)| expected.is_empty()).collect();
+        assert!(of.contains(&true), "{alert} is tested nowhere where it fires");
+        assert!(of.contains(&false), "{alert} is tested nowhere where it does not fire");
+    }
+    for (key, known) in
+        [("severity:", Some(["critical", "warning", "info"])), ("summary:", None), ("description:", None)]
+    {
+        let said: Vec<&str> = values(&rules, key).collect();
+        assert_eq!(said.len(), alerts.len(), "each alert has one {key}");
+        assert!(known.is_none_or(|known| said.iter().all(|word| known.contains(word))), "{said:?}");
+    }
+    let recorded: Vec<&str> = values(&rules, "- record:").filter(|name| !name.contains(':')).collect();
+    let asked: Vec<&str> = values(&tests, "- expr:").collect();
+    assert_eq!(recorded, asked, "each record under a name of OpenCost is tested");
+}
+
+#[test]
+fn the_tests_of_the_rules_see_an_alert_that_looks_at_values_and_not_at_their_age() {
+    // The frozen watcher: what it served last stays, and so would an alert that asks for that alone.
+    let (passes, said) = test_rules(|rules| {
+        let blunt = rules.replace(
+            "time() - spheron_watch_collector_last_success",
+            "600 - 0 * spheron_watch_collector_last_success",
+        );
+        assert_ne!(blunt, rules);
+        blunt
+    });
+    assert!(!passes && said.contains("a frozen watcher"), "{said}");
+    let (passes, said) = test_rules(|rules| {
+        let blunt = rules.replace("absent(spheron_watch_build_info)", "spheron_watch_build_info == 0");
+        assert_ne!(blunt, rules);
+        blunt
+    });
+    assert!(!passes && said.contains("machine is gone"), "{said}");
 }
