@@ -308,3 +308,120 @@ fn the_receivers_page_says_what_each_format_needs_as_the_configuration_does() {
         }
     }
 }
+
+// ---- docs/operations.md and what config/ ships ---------------------------------------------------------------------
+
+fn operations() -> String {
+    fs::read_to_string(root().join("docs/operations.md")).unwrap()
+}
+
+/// Every metric of ours that a text names, and the sources that serve them.
+fn metrics_in(text: &str) -> BTreeSet<String> {
+    let words = text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == ':' || c == '-'));
+    let ours = words.filter(|word| word.starts_with("spheron_") && !word.contains(':'));
+    let suffixes = ["_bucket", "_sum", "_count"];
+    let bare = ours.map(|word| {
+        let histogram = suffixes.iter().find_map(|suffix| word.strip_suffix(suffix));
+        histogram.filter(|bare| bare.ends_with("_seconds")).unwrap_or(word).to_owned()
+    });
+    bare.collect()
+}
+
+fn is_served(metric: &str) -> bool {
+    let read = |file: &str| fs::read_to_string(root().join("src/serve").join(file)).unwrap();
+    let source = read("metrics.rs") + &read("metrics/money.rs") + &read("self_metrics.rs");
+    source.contains(&format!("\"{metric}\""))
+}
+
+#[test]
+fn the_operations_page_names_what_there_is() {
+    let page = operations();
+    assert!(readme().contains("](docs/operations.md)"), "the README leads to it");
+    for link in page.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+        let there = match link.strip_prefix('#') {
+            Some(anchor) => page
+                .lines()
+                .filter_map(|line| line.strip_prefix("## "))
+                .any(|heading| heading.to_lowercase().replace(' ', "-") == anchor),
+            None => link.starts_with("https://") || root().join("docs").join(link).exists(),
+        };
+        assert!(there, "{link} leads nowhere");
+    }
+    let metrics = metrics_in(&page);
+    assert!(metrics.len() >= 6, "{metrics:?}");
+    assert!(metrics.iter().all(|metric| is_served(metric)), "{metrics:?}");
+    let schemas = fs::read_dir(root().join("src/store/schema")).unwrap().count();
+    assert!(page.contains(&format!("\"$DB.before-{schemas}\"")), "the schema of this version is {schemas}");
+    let commands: BTreeSet<&str> =
+        page.split("spheron-watch ").skip(1).filter_map(|rest| rest.split(['`', '\n', ' ']).next()).collect();
+    let known = ["health", "keep", "policy", "status"];
+    assert!(known.iter().all(|command| commands.contains(command)), "{commands:?}");
+    for command in known {
+        let help =
+            Command::new(env!("CARGO_BIN_EXE_spheron-watch")).args([command, "--help"]).output().unwrap();
+        assert!(help.status.success(), "{command}");
+    }
+    for block in blocks(&page, "sh") {
+        let checked = Command::new("sh").args(["-n", "-c", block]).output().unwrap();
+        assert!(checked.status.success(), "{block}: {checked:?}");
+    }
+}
+
+#[test]
+fn what_is_shipped_for_prometheus_and_grafana_asks_only_for_what_is_served() {
+    for (file, least) in [("config/prometheus-rules.yml", 20), ("config/grafana-dashboard.json", 30)] {
+        let text = fs::read_to_string(root().join(file)).unwrap();
+        let metrics: BTreeSet<String> =
+            metrics_in(&text).into_iter().filter(|metric| *metric != "spheron_").collect();
+        assert!(metrics.len() >= least, "{file}: {metrics:?}");
+        for metric in metrics {
+            assert!(is_served(&metric), "{file} asks for {metric}");
+        }
+    }
+}
+
+/// What Grafana would not complain of, and nobody could use.
+#[test]
+fn the_dashboard_has_one_source_of_data_and_each_panel_says_what_it_shows_in_which_unit() {
+    let text = fs::read_to_string(root().join("config/grafana-dashboard.json")).unwrap();
+    let dashboard: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!((&dashboard["uid"], &dashboard["id"]), (&"spheron-watch".into(), &serde_json::Value::Null));
+    assert!(dashboard["schemaVersion"].as_u64().is_some_and(|version| version >= 36));
+    let variables = dashboard["templating"]["list"].as_array().unwrap();
+    assert_eq!(variables.len(), 1);
+    for (key, value) in [("name", "datasource"), ("type", "datasource"), ("query", "prometheus")] {
+        assert_eq!(variables[0][key], value);
+    }
+    let source = serde_json::json!({"type": "prometheus", "uid": "${datasource}"});
+    let (mut ids, mut places, mut panels) = (BTreeSet::new(), BTreeSet::new(), 0);
+    for panel in dashboard["panels"].as_array().unwrap() {
+        let title = panel["title"].as_str().unwrap();
+        assert!(ids.insert(panel["id"].as_u64().unwrap()), "{title} has the id of another panel");
+        let at = |key: &str| panel["gridPos"][key].as_u64().unwrap();
+        assert!(at("x") + at("w") <= 24, "{title} is out of the page");
+        for (x, y) in
+            (at("x")..at("x") + at("w")).flat_map(|x| (at("y")..at("y") + at("h")).map(move |y| (x, y)))
+        {
+            assert!(places.insert((x, y)), "{title} covers another panel");
+        }
+        if panel["type"] == "row" {
+            continue;
+        }
+        panels += 1;
+        assert!(
+            panel["description"].as_str().is_some_and(|text| text.ends_with('.')),
+            "{title} is not described"
+        );
+        let units = panel["fieldConfig"]["overrides"].as_array().unwrap();
+        assert!(
+            panel["fieldConfig"]["defaults"]["unit"].is_string() || !units.is_empty(),
+            "{title} has no unit"
+        );
+        let targets = panel["targets"].as_array().unwrap();
+        assert!(!targets.is_empty(), "{title} asks for nothing");
+        for target in targets {
+            assert_eq!((&panel["datasource"], &target["datasource"]), (&source, &source), "{title}");
+        }
+    }
+    assert!(panels >= 8, "{panels}");
+}
