@@ -113,7 +113,7 @@ pub fn judge(evidence: &Evidence) -> Findings {
     }
     let mut find = |what, found: Vec<String>| {
         if !found.is_empty() {
-            findings.entry(what).or_insert_with(Vec::new).extend(found);
+            findings.entry(what).or_default().extend(found);
         }
     };
     let (changes, strays) = whole_log(evidence, deletes.len());
@@ -291,10 +291,9 @@ fn list_was_whole(evidence: &Evidence, at: Time) -> bool {
         )
     };
     let through = |at: Time| faults(evidence, Place::Deployments, at).any(seen);
-    let age = MINUTE * evidence.case.poll * 5 / 2;
     let good = |last: &Asked| {
         last.answered >= last.scopes.len().max(1)
-            && at.since(last.until) <= age + SLACK
+            && at.since(last.until) <= effective(evidence, last) * 5 / 2 + SLACK
             && !(through(last.from) && through(last.until))
     };
     // A list that came at the very instant may have come before or after.
@@ -302,6 +301,15 @@ fn list_was_whole(evidence: &Evidence, at: Time) -> bool {
     let before = lists(evidence.asked.partition_point(|asked| asked.until < at));
     let by_then = lists(evidence.asked.partition_point(|asked| asked.until <= at));
     before.is_some_and(good) || by_then.is_some_and(good)
+}
+
+/// How far lists lie apart after this one, as the API's limit stretches them: by a quarter of an hour at most, for it counts in those.
+fn effective(evidence: &Evidence, last: &Asked) -> Duration {
+    let mut later =
+        evidence.asked[evidence.asked.partition_point(|asked| asked.until <= last.until)..].iter();
+    let next = later.find(|asked| asked.feed == Feed::Deployments && asked.from > last.until);
+    let usual = MINUTE * evidence.case.poll;
+    next.map_or(usual, |next| next.from.since(last.until).clamp(usual, MINUTE * 15))
 }
 
 fn read_between(delete: &Delete<'_>) -> bool {
@@ -382,12 +390,12 @@ fn whole_log(evidence: &Evidence, deletes: usize) -> (Vec<String>, Vec<String>) 
         let (method, target) = call.split_once(' ').unwrap_or_default();
         let path = target.split('?').next().unwrap_or_default();
         let parts: Vec<&str> = path.split('/').collect();
-        let listed = match (method, parts.as_slice()) {
+        let listed = matches!(
+            (method, parts.as_slice()),
             ("GET", ["", "api", "balance" | "deployments" | "volumes" | "gpu-offers"])
-            | ("GET" | "DELETE", ["", "api", "deployments", _])
-            | ("GET", ["", "api", "deployments", _, "can-terminate"]) => true,
-            _ => false,
-        };
+                | ("GET" | "DELETE", ["", "api", "deployments", _])
+                | ("GET", ["", "api", "deployments", _, "can-terminate"])
+        );
         if !path.starts_with("/api/") {
             strays.push(call.clone());
         } else if !listed {
@@ -395,6 +403,11 @@ fn whole_log(evidence: &Evidence, deletes: usize) -> (Vec<String>, Vec<String>) 
         }
     }
     (changes, strays)
+}
+
+/// The second, where the watcher died before it heard the answer.
+fn says_it_runs(title: &str) -> bool {
+    title.starts_with("not confirmed:") || title.starts_with("not ended:") && title.ends_with("still runs")
 }
 
 /// FAULTS 19: a DELETE was accepted, and an hour later it still ran: by then, or soon after, somebody is told.
@@ -418,7 +431,7 @@ fn unconfirmed(evidence: &Evidence) -> Vec<String> {
         let told = evidence.sent.iter().any(|sent| {
             let about = matches!(&sent.notice.key.subject, Subject::Deployment { id, .. } if *id == call.id);
             about
-                && sent.notice.title.starts_with("not confirmed:")
+                && says_it_runs(&sent.notice.title)
                 && (call.at..by).contains(&sent.at)
                 && &*sent.receiver != LOG
         });

@@ -54,9 +54,20 @@ pub fn money_ends(forecast: &Forecast) -> Option<Time> {
     forecast.committed_end
 }
 
-/// Short now and by each of the last two balances, both read after the last end in this team (FAULTS 5, 75).
+/// Short now and by each of the last two balances, both read after the last end in this team (FAULTS 5, 75). Whether what the list
+/// lacks still costs anything is not known, and so neither is how long the money lasts.
 pub fn runway_below(below: Duration, case: &Case<'_>) -> Result<(), Hold> {
     let team = &case.tracked.deployment.team;
+    let snapshot = case.ground.snapshot;
+    let of_team = |id| {
+        snapshot
+            .deployments
+            .get(id)
+            .is_some_and(|tracked| tracked.deployment.team == *team && tracked.is_live())
+    };
+    if snapshot.unlisted.iter().any(of_team) {
+        return Err(Hold::RunwayUnknown);
+    }
     let Some(health) = case.ground.snapshot.feeds.get(&Feed::Balance) else {
         return Err(Hold::RunwayUnknown);
     };

@@ -52,6 +52,25 @@ fn fault_75_it_takes_two_balances_and_the_dearest_then_the_youngest_goes_alone()
 }
 
 #[test]
+fn fault_75_what_the_list_lacks_and_may_still_cost_sheds_nothing() {
+    let mut rig = rig();
+    lasts(&mut rig, 3);
+    let elsewhere = Deployment { team: TeamId::new("t2"), ..with_rate("elsewhere", 100, 2) };
+    rig.add(elsewhere);
+    let ended = Deployment { status: Status::Terminated, ..with_rate("ended", 100, 2) };
+    rig.add(ended);
+    rig.snapshot.unlisted = ["cheap", "elsewhere", "ended"].map(DeploymentId::new).into();
+    assert!(rig.pass(MINUTE * 2).shifts.is_empty(), "cheap may have ended, and then the money lasts");
+    rig.snapshot.unlisted.remove(&DeploymentId::new("cheap"));
+    rig.pass(MINUTE * 2);
+    assert_eq!(
+        rig.action().target.id.as_str(),
+        "young",
+        "another team's does not matter, nor one that ended"
+    );
+}
+
+#[test]
 fn fault_05_a_balance_that_is_zero_once_ends_nothing() {
     let mut rig = rig();
     for hours in [0, 24, 0, 24] {
