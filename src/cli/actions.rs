@@ -31,7 +31,7 @@ pub enum ActionsCommand {
         /// As `actions` shows it, or the beginning of it
         id: String,
     },
-    /// Stop one, as long as nothing was requested; if its deployment still qualifies, it is announced anew
+    /// Stop one, as long as nothing was requested; if its deployment still qualifies, it is announced anew, a day later at the earliest
     Cancel {
         /// As `actions` shows it, or the beginning of it
         id: String,
@@ -65,7 +65,7 @@ fn cancel(id: &str, config: Option<&Path>, env: &Env, format: Format) -> Result<
     Ok(match format {
         Format::Csv => output::clean(&action.id),
         Format::Table => format!(
-            "{} is {}: {name} is not ended by it.\nIf {name} still qualifies, it is announced anew; to prevent that: {}",
+            "{} is {}: {name} is not ended by it.\nIf {name} still qualifies, it is announced anew, a day later at the earliest; to prevent that: {}",
             output::clean(&action.id),
             output::clean(&action.state),
             keep_command(&action.deployment.id)

@@ -80,7 +80,15 @@ pub fn keep(args: &KeepArgs, config: Option<&Path>, env: &Env, format: Format) -
         }
         Some(KeepCommand::List { all }) => list(*all, config, env, format),
         Some(KeepCommand::End { id }) => end(id, config, env),
-        None => add(args, deployment, config, env, format),
+        None => match add(args, deployment, config, env, format) {
+            // What it was kept from may happen nevertheless: a script must not take that for done.
+            Ok((text, true)) => {
+                super::done(&text);
+                return ExitCode::FAILURE;
+            }
+            Ok((text, false)) => Ok(text),
+            Err(error) => Err(error),
+        },
     };
     match done {
         Ok(text) => super::done(&text),
@@ -88,13 +96,15 @@ pub fn keep(args: &KeepArgs, config: Option<&Path>, env: &Env, format: Format) -
     }
 }
 
+/// Also whether it comes too late for what is under way.
+
 fn add(
     args: &KeepArgs,
     deployment: &str,
     config: Option<&Path>,
     env: &Env,
     format: Format,
-) -> Result<String, SourceError> {
+) -> Result<(String, bool), SourceError> {
     let asked = NewKeep {
         deployment: deployment.to_owned(),
         until: args.until.map(At),
@@ -107,11 +117,13 @@ fn add(
     if let (Some(warning), Format::Table | Format::Csv) = (&made.warning, format) {
         output::message(&output::clean(warning));
     }
-    Ok(match format {
+    let late = made.warning.is_some();
+    let text = match format {
         Format::Csv => output::clean(&made.id),
         Format::Table => said(&made),
         Format::Json => source::pretty(&Made::new(made)),
-    })
+    };
+    Ok((text, late))
 }
 
 fn said(keep: &Keep) -> String {
@@ -124,6 +136,13 @@ fn said(keep: &Keep) -> String {
         Some(price) => format!("It runs on and costs {price}/h: to keep is not to stop."),
         None => "What runs on costs as before: to keep is not to stop.".to_owned(),
     };
+    if keep.warning.is_some() {
+        return format!(
+            "{name} is kept {until}, but too late for what is under way: look at it with spheron-watch actions.\n\
+             To end the keep: spheron-watch keep end {}",
+            quoted(&keep.id)
+        );
+    }
     format!(
         "{name} is kept {until}: no policy ends it.\n{costs}\nTo end the keep: spheron-watch keep end {}",
         quoted(&keep.id)

@@ -207,6 +207,7 @@ impl Core {
         self.disown_copy(now);
         let decisions = self.engine.step(&self.snapshot, now);
         self.snapshot.restored = None;
+        self.void_lapsed(now);
         if !decisions.actions.is_empty() || self.engine.actions().count() != self.actions.len() {
             self.actions = Arc::new(self.engine.actions().cloned().collect());
             let known: BTreeSet<&ActionId> = self.actions.iter().map(|action| &action.id).collect();

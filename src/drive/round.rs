@@ -23,13 +23,21 @@ pub struct Round {
     left: Vec<Scope>,
     /// When the last question was asked.
     asked: Option<Time>,
+    /// What was handed on before and was not whole: then the rest does not make the poll whole.
+    marred: Vec<Scope>,
 }
 
 impl Round {
     pub fn new(plan: Plan) -> Self {
         let mut left = plan.scopes;
         left.reverse();
-        Self { feed: plan.feed, answered: Vec::with_capacity(left.len()), left, asked: None }
+        Self {
+            feed: plan.feed,
+            answered: Vec::with_capacity(left.len()),
+            left,
+            asked: None,
+            marred: Vec::new(),
+        }
     }
 
     /// Asks until everything is answered, or until the governor holds a call back; then it goes on from there next time.
@@ -47,7 +55,9 @@ impl Round {
             self.asked = Some(asked);
             self.answered.push((scope, answer));
         }
-        let observation = self.observation(client);
+        let mut observation = self.observation(client);
+        let marred = || Failure::new(FailureKind::Held, "an earlier part of this poll was not whole");
+        observation.scopes.extend(self.marred.drain(..).map(|scope| (scope, Err(marred()))));
         let asked = self.asked.unwrap_or(observation.at);
         Ok(Done { observation, asked })
     }
@@ -57,6 +67,10 @@ impl Round {
         if self.answered.is_empty() {
             return None;
         }
+        let not_whole = |(_, answer): &&(Scope, Result<Facts, Failure>)| {
+            answer.as_ref().is_ok_and(|facts| !facts.is_whole())
+        };
+        self.marred.extend(self.answered.iter().filter(not_whole).map(|(scope, _)| scope.clone()));
         let unread = || Failure::new(FailureKind::Held, "the rest is held back by our own call budget");
         let left: Vec<_> = self.left.iter().rev().map(|scope| (scope.clone(), Err(unread()))).collect();
         let mut observation = self.observation(client);

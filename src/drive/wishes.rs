@@ -86,6 +86,20 @@ impl Core {
         true
     }
 
+    /// Any change of the policy, or of what bears on it, disarms it for good: that it is as it was again was nobody's decision to end
+    /// something. To follow a step, which tells of it.
+    pub(super) fn void_lapsed(&mut self, now: Time) {
+        let holds = |arming: &Arming| self.engine.fingerprint(&arming.policy) == Some(&arming.fingerprint);
+        let armings = self.snapshot.armings.values();
+        let lapsed: Vec<Arc<Arming>> =
+            armings.filter(|arming| !arming.fingerprint.is_empty() && !holds(arming)).cloned().collect();
+        for arming in lapsed {
+            let void = Arming { fingerprint: "".into(), ..Arming::clone(&arming) };
+            self.snapshot.armings.insert(arming.policy.clone(), Arc::new(void));
+            self.record(now, "spheron-watch".into(), Order::Disarmed { arming });
+        }
+    }
+
     /// An old copy says nothing of what is armed now (FAULTS 38). The step that follows stops what is open, and tells.
     pub(super) fn disown_copy(&mut self, now: Time) {
         if let Some(restored) = self.snapshot.restored.clone() {

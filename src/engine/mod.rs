@@ -102,6 +102,11 @@ impl Engine {
         self.reaper.policies()
     }
 
+    /// Of a policy as it is configured; `None`: there is none of this name.
+    pub fn fingerprint(&self, policy: &str) -> Option<&Arc<str>> {
+        self.reaper.fingerprint(policy)
+    }
+
     /// Open, withheld and lately closed actions.
     pub fn actions(&self) -> impl Iterator<Item = &Action> {
         self.reaper.actions()

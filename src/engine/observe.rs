@@ -188,7 +188,7 @@ fn enter_balance(snapshot: &mut Snapshot, balance: &Balance, at: Time) {
     team.balance = Some(balance.balance);
     team.balance_at = Some(at);
     team.unknown_since = None;
-    if team.name != balance.name {
+    if team.name != balance.name && !balance.name.is_empty() {
         team.name = balance.name.clone();
     }
     if team.role != balance.role {
@@ -258,7 +258,9 @@ fn fold_lists(snapshot: &mut Snapshot, observation: &Observation, watched: &[Glo
     };
     let known = &snapshot.deployments;
     let runs = |id: &DeploymentId| known.get(id).is_some_and(|tracked| !tracked.deployment.status.is_ended());
-    snapshot.unlisted.retain(|id| !seen.contains(id) && runs(id));
+    // The inventory may know what the list of what runs lacks: they disagree as well then.
+    let shown = |id: &DeploymentId| observation.feed == Feed::Deployments && seen.contains(id);
+    snapshot.unlisted.retain(|id| !shown(id) && runs(id));
     for (id, tracked) in &mut snapshot.deployments {
         let (listed, team) = (tracked.presence == Presence::Listed, &tracked.deployment.team);
         if !listed || tracked.deployment.status.is_ended() || seen.contains(id) {

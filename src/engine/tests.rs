@@ -632,6 +632,9 @@ fn fault_08_what_a_list_lacks_and_its_own_get_finds_is_on_no_list_until_one_show
         rig.detail(after(minute), "a", Some(running()));
         assert!(unlisted(&rig), "at minute {minute}");
     }
+    let found = Ok(Facts::Deployments(whole(vec![running()])));
+    rig.fold(&seen(Feed::Inventory, after(2), Scope::Unscoped, found));
+    assert!(unlisted(&rig), "the inventory and the list disagree as well");
     rig.list(after(3), vec![running()]);
     assert!(!unlisted(&rig));
     rig.list(after(4), Vec::new()).detail(after(4), "a", Some(deployment("a", "terminated")));

@@ -103,11 +103,12 @@ impl Default for Safety {
 }
 
 impl Safety {
-    /// The key by which a deployment is protected, if it is.
+    /// The key by which a deployment is protected, or may be, if it is.
     pub fn protects(&self, deployment: &Deployment, team_name: &str) -> Option<&'static str> {
         self.protect.iter().find_map(|(key, globs)| {
             let name = || MatchKey::ALL.iter().find(|(_, of)| of == key).map_or("match", |(name, _)| *name);
-            key.matches(globs, deployment, team_name).then(name)
+            // Of what is not known nobody can say that it is not protected.
+            (key.matches(globs, deployment, team_name) || !key.is_known(deployment, team_name)).then(name)
         })
     }
 }
@@ -116,7 +117,8 @@ impl Safety {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Arming {
     pub policy: Arc<str>,
-    /// [`Policies::fingerprint`] at that time: with any other the policy is a dry run.
+    /// [`Policies::fingerprint`] at that time: with any other the policy is a dry run. Empty from the first step on that saw another: it
+    /// stays a dry run then, whatever the policy becomes, until somebody arms it anew.
     pub fingerprint: Arc<str>,
     pub armed_at: Time,
     pub by: Arc<str>,
@@ -156,7 +158,7 @@ pub enum ArmError {
     #[error("the policy has no `match`, and an empty one matches nothing; give it one")]
     NoSelector,
     #[error(
-        "none of the policy's receivers but the log has taken anything yet, or it fails now; try `spheron-watch test-notify`"
+        "none of the policy's receivers but the log has taken anything yet, or it fails now; wait for the dry run's own notice or for any alert to one of them: `test-notify` does not count"
     )]
     NoReceiver,
     #[error("the code is not that of what it would end now; look at the list again and confirm its code")]
@@ -261,6 +263,27 @@ mod tests {
             matcher: Matcher::default(),
             only_busy: false,
             settings: "url".into(),
+        }
+    }
+
+    #[test]
+    fn fault_70_what_the_api_does_not_say_of_a_deployment_protects_it() {
+        let globs = |key| Safety { protect: [(key, vec![Glob::new("Prod*")])].into(), ..Safety::default() };
+        let known = crate::model::action::tests::deployment("dev-a");
+        for (name, key) in MatchKey::ALL {
+            assert_eq!(globs(key).protects(&known, "Research"), None, "{name}: known, and not protected");
+        }
+        let unnamed = Deployment { name: "".into(), ..known.clone() };
+        assert_eq!(globs(MatchKey::Name).protects(&unnamed, "Research"), Some("name"));
+        let untyped = Deployment { instance_type: crate::model::InstanceType::new(""), ..known.clone() };
+        assert_eq!(Safety::default().protects(&untyped, "Research"), Some("instance_type"));
+        for team in ["", known.team.as_str()] {
+            assert_eq!(
+                globs(MatchKey::Team).protects(&known, team),
+                Some("team"),
+                "the team's name is not read"
+            );
+            assert_eq!(globs(MatchKey::Name).protects(&known, team), None, "nobody asks for it");
         }
     }
 

@@ -212,6 +212,21 @@ impl MatchKey {
             }
         }
     }
+
+    /// Whether the API said what the key is of a deployment. A team is called by its id until its name is read.
+    pub fn is_known(self, deployment: &Deployment, team_name: &str) -> bool {
+        let text = match self {
+            Self::Name => &*deployment.name,
+            Self::Id => deployment.id.as_str(),
+            Self::Team if team_name == deployment.team.as_str() => "",
+            Self::Team => team_name,
+            Self::GpuType => &*deployment.gpu_type,
+            Self::Provider => &*deployment.provider,
+            Self::Region => &*deployment.region,
+            Self::InstanceType => deployment.instance_type.as_str(),
+        };
+        !text.is_empty()
+    }
 }
 
 impl Matcher {

@@ -95,6 +95,13 @@ fn fault_56_a_person_arms_keeps_disarms_and_lets_end_and_only_what_was_let_ends(
         let saved: f64 = policy["saved"].as_str().unwrap().parse().unwrap();
         (policy["ended"] == 1 && saved > 0.0).then_some(())
     });
+    // That it is as it was armed again was nobody's decision.
+    bench.configure(&policies("1m"));
+    daemon.reload();
+    until("the old configuration is in force", || {
+        (bench.get("policies/tmp")["policy"]["grace_secs"] == 60).then_some(())
+    });
+    assert_eq!(state("tmp"), json!("changed"));
     for name in ["dev", "lab", "tmp"] {
         bench.assert_legal(name, name);
     }

@@ -307,7 +307,13 @@ impl Life {
         if let Some(misread) = self.plant.misread {
             misread(&mut of);
         }
-        self.configured.push((self.simulation.truly(), setting));
+        // Whatever becomes of it later: it has to be armed anew.
+        let now = self.simulation.truly();
+        let meant = policies(setting);
+        let stands = |armed: &Armed| meant.policies.contains(&armed.policy) && meant.safety == armed.safety;
+        let lapsed = self.armed.iter_mut().filter(|armed| armed.until.is_none() && !stands(armed));
+        lapsed.for_each(|armed| armed.until = Some(now));
+        self.configured.push((now, setting));
         self.simulation.govern(of);
         self.simulation.order(|_, _| ()).unwrap();
     }

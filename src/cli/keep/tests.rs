@@ -17,6 +17,13 @@ fn keep(name: &str, until: Value, state: &str) -> Value {
 fn a_keep_says_until_when_that_it_costs_and_how_to_end_it() {
     let said = |value| super::said(&serde_json::from_value(value).unwrap());
     insta::assert_snapshot!("said", said(keep("dev-ana\u{1b}[2J", json!("2026-09-22T14:13:20Z"), "active")));
+    let late = Value::Object({
+        let mut late = keep("dev-ana", Value::Null, "active").as_object().unwrap().clone();
+        late.insert("warning".into(), json!("its end was requested already"));
+        late
+    });
+    let late = said(late);
+    assert!(late.contains("too late") && !late.contains("no policy ends it"), "{late}");
     let forever = said(keep("", Value::Null, "ended"));
     assert!(forever.starts_with("68d0a1b2c3d4e5f6a7b8c9d0 is kept until the keep is ended"), "{forever}");
     assert!(forever.contains("costs as before"), "{forever}");

@@ -101,6 +101,11 @@ impl Reaper {
         self.open.values().chain(self.withheld.values()).chain(self.past.values())
     }
 
+    /// Of a policy as it is configured; `None`: there is none of this name.
+    pub fn fingerprint(&self, policy: &str) -> Option<&Arc<str>> {
+        self.fingerprints.get(policy)
+    }
+
     /// By policy: how many deployments were ended, and what they would have cost since.
     pub fn ended(&self, now: Time) -> BTreeMap<Arc<str>, Ends> {
         let mut ended = self.settled.clone();

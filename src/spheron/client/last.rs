@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     model::{CanTerminate, DeleteAnswer, Deployment, DeploymentId, Failure, FailureKind, Status, Time},
-    spheron::{Endpoint, Transport, governor::Priority},
+    spheron::{Endpoint, Transport, governor::Priority, transport::http::CONNECT_TIMEOUT},
 };
 
 /// An answer, and what surrounded it.
@@ -43,10 +43,10 @@ impl<T: Transport> Client<T> {
         Answered { said, sent, skew_ms }
     }
 
-    /// Ends a deployment and destroys its disk, unless `not_after` has passed. That it is accepted does not say that it is gone.
+    /// Ends a deployment and destroys its disk, unless it might reach the API after `not_after`. That it is accepted does not say that it is gone.
     pub async fn delete(&self, id: &DeploymentId, not_after: Time) -> Answered<DeleteAnswer> {
         let now = self.transport.now();
-        if now > not_after {
+        if now.plus(CONNECT_TIMEOUT) > not_after {
             let why = format!("it was to be sent by {not_after}, and is not sent later");
             return Answered { said: DeleteAnswer::NotSent { why: why.into() }, sent: now, skew_ms: None };
         }

@@ -27,7 +27,7 @@ const USER_AGENT: &str = concat!("spheron-watch/", env!("CARGO_PKG_VERSION"));
 
 /// Generous, for a dead name server costs five seconds before the next is asked. A black hole in one address family does not
 /// wait for this: the connector tries the other family after 300 ms.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Clone)]
 pub struct HttpOptions {
