@@ -97,7 +97,6 @@ pub fn keep(args: &KeepArgs, config: Option<&Path>, env: &Env, format: Format) -
 }
 
 /// Also whether it comes too late for what is under way.
-
 fn add(
     args: &KeepArgs,
     deployment: &str,
