@@ -327,7 +327,7 @@ fn the_files_are_ours_alone_and_so_is_a_folder_that_we_made() {
     let folder = path.parent().unwrap();
     assert_eq!(mode(folder), 0o700);
     let modes: Vec<_> = fs::read_dir(folder).unwrap().map(|e| mode(&e.unwrap().path())).collect();
-    assert_eq!(modes, [0o600; 4], "the database, its WAL, its index and the lock");
+    assert_eq!(modes, [0o600; 5], "the database, its WAL, its index, the lock and the count of orders");
     let error = Db::open(&dir.path().join("no/such/watch.db")).unwrap_err();
     assert!(matches!(error, OpenError::NoFolder { .. }), "{error}");
 }

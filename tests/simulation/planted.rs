@@ -239,7 +239,8 @@ fn a_receiver_that_is_left_out_is_found() {
 fn a_delete_and_the_get_that_creates_a_team_are_found() {
     let delete = |simulation: &Simulation| {
         let id = DeploymentId::new("any");
-        drop(simulation.ask(|client| client.delete(&id, simulation.now())).unwrap());
+        let not_after = simulation.now().plus(HOUR);
+        drop(simulation.ask(|client| client.delete(&id, not_after)).unwrap());
     };
     let evidence = run_with(Case::fair(9, 1), Plant { daily: Some(delete), ..Plant::default() });
     assert_eq!(tripped(&evidence), [oracles::CHANGES]);
