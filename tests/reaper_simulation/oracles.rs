@@ -217,7 +217,8 @@ fn of_its_announcement(evidence: &Evidence, delete: &Delete<'_>, own: &[&Told]) 
         if armed.is_none_or(|armed| told.at < armed.from && !was_armed(evidence, &told.policy, told.at)) {
             broken.push(ARMED);
         }
-        let over = told.off.is_some_and(|off| off <= at);
+        // What was called off at the very instant was called off after it.
+        let over = told.off.is_some_and(|off| off < at);
         if policy.is_some_and(|policy| told.at.plus(policy.grace) > at.plus(SLACK)) || over {
             broken.push(TOLD);
         }
