@@ -1,7 +1,7 @@
 //! The conditions of the policies, the share of the fleet and the order of shedding, by what was truly so; and what should have
 //! ended and did not. They must never ask the engine.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use jiff::civil::Weekday;
 use spheron_watch::{
@@ -22,7 +22,9 @@ use crate::{
 pub fn hold(evidence: &Evidence, delete: &Delete<'_>, policy: &Policy) -> bool {
     let (at, truth) = (delete.call.at, delete.truth);
     let id = &delete.call.id;
-    let Some(running) = running_since(evidence, id, at) else { return false };
+    // It may have taken effect at once: what counts is what was so until then.
+    let before = at.minus(Duration::from_millis(1));
+    let Some(running) = running_since(evidence, id, before) else { return false };
     if !is_old_enough(running, at) {
         return false;
     }
@@ -73,7 +75,7 @@ fn is_outside(at: Time) -> bool {
     near(at) || near(at.plus(SLACK)) || near(at.minus(SLACK))
 }
 
-fn runway(evidence: &Evidence, at: Time) -> Option<std::time::Duration> {
+fn runway(evidence: &Evidence, at: Time) -> Option<Duration> {
     let world = &evidence.world;
     let lab = &evidence.teams[1].0;
     let burn = world.burns(lab).iter().rev().find(|(from, _)| *from <= at).map(|(_, burn)| *burn)?;

@@ -229,7 +229,7 @@ fn a_call_that_nobody_may_make_is_found() {
     fn delete(simulation: &mut Simulation, now: Time) {
         if now == START.plus(HOUR * 30) {
             let id = simulation.world().deployments().next().map(|(id, _)| id.clone()).unwrap();
-            drop(simulation.ask(|client| client.delete(&id, now)).unwrap());
+            drop(simulation.ask(|client| client.delete(&id, now.plus(HOUR))).unwrap());
         }
     }
     fn call(simulation: &mut Simulation, path: &str) {
